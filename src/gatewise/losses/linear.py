@@ -1,0 +1,252 @@
+"""The decoder's linear map and the cross entropy as one function that never holds N x V scores.
+
+Knows matrices and class indices; it knows no model and no time. The rows of h are taken in chunks. One
+buffer of (chunk, V) holds the scores, then their exponentials; what the gradients need of it goes at
+once into dh, dW and db, so the gradient exists when the forward pass ends and nothing large is saved.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
+
+from gatewise.errors import DataError, OptionError, ShapeError, unknown
+from gatewise.losses.chunks import Plan, compute
+
+_REDUCTIONS = ("mean", "sum", "none")
+_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}  # measured by benchmarks/softmax.py --chunks
+_MIN_ROWS = 16  # fewer rows than this leave a matrix product bound by reading W
+
+
+def linear_cross_entropy(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    *,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    chunk: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross entropy of ``h @ weight.T + bias`` with the classes `target`, without N x V memory.
+
+    loss[i] = log sum_v exp z[i, v] - (1 - e) z[i, y[i]] - (e / V) sum_v z[i, v], z = h W^T + b and
+    e = label_smoothing. Same result as torch's `linear` followed by `cross_entropy`.
+
+    Under autocast the products run in its dtype; scores are widened, and the softmax, the sums and
+    the accumulated gradients are float32. Inputs of 16 bits are treated likewise, and give a float32
+    loss. Derivatives of a higher order, forward mode, torch.func transforms and torch.compile are
+    computed by the plain formula, with its memory.
+
+    Args:
+        h: inputs of the decoder, (N, H).
+        weight: (V, H).
+        bias: (V,), or None.
+        target: class indices, int64 (N,).
+        reduction: "mean" over the targets that count, "sum", or "none". With "none" the gradient is
+            computed in the backward pass from recomputed scores.
+        ignore_index: targets of this value count for nothing; their rows of h are not read.
+        chunk: rows per chunk. Default: as many as make a buffer of 16 MiB (CPU), 256 MiB (GPU).
+        label_smoothing: e, in [0, 1].
+    Returns:
+        loss in nats: a scalar, or (N,) for "none" (0 where ignored). The mean over no targets at all
+        is NaN, as torch's, and its gradients are zero; the sum is 0.
+    Raises:
+        ShapeError: if shapes, dtypes or devices do not fit.
+        DataError: if a target is no class (on the CPU; on a GPU its own check stops the kernel).
+        OptionError: if chunk or label_smoothing is out of range.
+    """
+    _check_options(reduction, chunk, label_smoothing)
+    _check_tensors(h, weight, bias, target, ignore_index)
+    if _needs_plain():
+        return plain_linear_cross_entropy(
+            h,
+            weight,
+            bias,
+            target,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+        )
+    kept = (target != ignore_index).nonzero()[:, 0]
+    size = len(target)
+    if len(kept) < size:
+        h, target = h[kept], target[kept]
+    plan = _plan(h, weight, chunk, label_smoothing)
+    if reduction == "none":
+        losses = _apply(h, weight, bias, target, None, plan)
+        return losses if len(kept) == size else losses.new_zeros(size).index_copy(0, kept, losses)
+    count = float(len(kept))
+    factor = 1.0 if reduction == "sum" else 1 / count if count else float("nan")
+    return _apply(h, weight, bias, target, factor, plan)
+
+
+def plain_linear_cross_entropy(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    *,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The same by torch's `linear` and `cross_entropy`: the plain truth, with N x V memory.
+
+    Args:
+        h: (N, H); weight, bias, target and the options as for `linear_cross_entropy`.
+    Returns:
+        loss in nats: a scalar, or (N,) for "none".
+    """
+    logits = functional.linear(h, weight, bias)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return functional.cross_entropy(
+        wide,
+        target,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+
+
+def _apply(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    factor: float | None,
+    plan: Plan,
+) -> Tensor:
+    wanted = [t is not None and t.requires_grad for t in (h, weight, bias)]
+    if torch.is_grad_enabled() and any(wanted):
+        result: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
+            h, weight, bias, target, factor, plan
+        )
+        return result
+    losses, _ = compute(h, weight, bias, target, None, 1.0, plan, (False, False, False))
+    return losses if factor is None else losses.sum() * factor
+
+
+class _Chunked(torch.autograd.Function):
+    """Row losses (factor None), or factor times their sum."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        factor: float | None,
+        plan: Plan,
+    ) -> Tensor:
+        ctx.save_for_backward(h, weight, bias, target)
+        ctx.factor, ctx.plan, ctx.gradients = factor, plan, None
+        if factor is None:  # the row weights are known only in the backward pass
+            none = (False, False, False)
+            return compute(h, weight, bias, target, None, 1.0, plan, none)[0]
+        wants = ctx.needs_input_grad[:3]
+        losses, ctx.gradients = compute(h, weight, bias, target, None, factor, plan, wants)
+        return losses.sum() * factor
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        h, weight, bias, target = ctx.saved_tensors
+        wants = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # create_graph: the gradient itself must be differentiable
+            return *_plain_gradients(ctx, grad, wants), None, None, None
+        if ctx.factor is None:
+            _, found = compute(h, weight, bias, target, grad, 1.0, ctx.plan, wants)
+            return *found, None, None, None
+        found, ctx.gradients = ctx.gradients, None
+        if found is None:  # a second pass over a retained graph: they were handed over in the first
+            _, found = compute(h, weight, bias, target, None, ctx.factor, ctx.plan, wants)
+        if grad.device.type != "cpu" or grad.item() != 1:
+            for part in found:
+                if part is not None:
+                    part.mul_(grad.to(part.dtype))
+        return *found, None, None, None
+
+
+def _plain_gradients(ctx: Any, grad: Tensor, wants: tuple[bool, ...]) -> list[Tensor | None]:
+    """The gradients through the plain formula, as a graph."""
+    h, weight, bias, target = ctx.saved_tensors
+    losses = plain_linear_cross_entropy(
+        h, weight, bias, target, reduction="none", label_smoothing=ctx.plan.smoothing
+    )
+    loss = losses if ctx.factor is None else losses.sum() * ctx.factor
+    inputs = [t for t, want in zip((h, weight, bias), wants, strict=True) if want]
+    found = iter(torch.autograd.grad(loss, inputs, grad.to(loss.dtype), create_graph=True))
+    return [next(found) if want else None for want in wants]
+
+
+def _plan(h: Tensor, weight: Tensor, chunk: int | None, smoothing: float) -> Plan:
+    device = h.device.type
+    accumulate = torch.float64 if h.dtype == torch.float64 else torch.float32
+    matmul = h.dtype
+    if torch.is_autocast_enabled(device) and matmul != torch.float64:
+        matmul = torch.get_autocast_dtype(device)
+    if chunk is None:
+        budget = _CHUNK_BYTES.get(device, _CHUNK_BYTES["cuda"])
+        rows = budget // (len(weight) * accumulate.itemsize)
+        chunk = max(_MIN_ROWS, rows - rows % _MIN_ROWS)
+    return Plan(chunk, matmul, accumulate, smoothing)
+
+
+def _needs_plain() -> bool:
+    """Whether something looks at the computation that the chunked function cannot serve."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    if active is None:  # without the question, never guess: the plain formula is always right
+        return True
+    forward_mode = getattr(forward_ad, "_current_level", -1) >= 0
+    return bool(active()) or forward_mode or torch.compiler.is_compiling()
+
+
+def _check_options(reduction: str, chunk: int | None, smoothing: float) -> None:
+    if reduction not in _REDUCTIONS:
+        raise unknown("reduction", reduction, _REDUCTIONS)
+    if chunk is not None and chunk < 1:
+        raise OptionError(f"chunk: expected at least 1 row, found {chunk}; leave it out to choose")
+    if not 0 <= smoothing <= 1:
+        raise OptionError(f"label_smoothing: expected 0 to 1, found {smoothing}; use 0 for none")
+
+
+def _check_tensors(
+    h: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int
+) -> None:
+    if h.dim() != 2 or weight.dim() != 2 or h.shape[1] != weight.shape[1] or len(weight) == 0:
+        found = f"{tuple(h.shape)} and {tuple(weight.shape)}"
+        raise ShapeError(f"h and weight: expected (N, H) and (V, H), found {found}; flatten (T, B)")
+    if target.shape != h.shape[:1] or target.dtype != torch.int64:
+        found = f"{target.dtype} {tuple(target.shape)}"
+        raise ShapeError(
+            f"target: expected int64 ({len(h)},), found {found}; use one class per row"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"bias: expected ({len(weight)},), found {tuple(bias.shape)}")
+    others = [t for t in (weight, bias) if t is not None]
+    mixed = any(t.dtype != h.dtype for t in others) and not torch.is_autocast_enabled(h.device.type)
+    if mixed or not all(t.is_floating_point() for t in (h, *others)):
+        found = ", ".join(str(t.dtype) for t in (h, *others))
+        raise ShapeError(f"dtypes: expected one floating dtype, found {found}; convert or autocast")
+    if any(t.device != h.device for t in (*others, target)):
+        found = ", ".join(str(t.device) for t in (h, *others, target))
+        raise ShapeError(f"devices: expected one, found {found}; move them with .to()")
+    if target.device.type == "cpu" and len(target) and not _needs_plain():
+        _check_classes(target, len(weight), ignore_index)
+
+
+def _check_classes(target: Tensor, classes: int, ignore_index: int) -> None:
+    wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
+    if bool(wrong.any()):
+        found = int(target[wrong][0])
+        raise DataError(
+            f"target: expected classes 0 to {classes - 1} or {ignore_index} to ignore, found {found};"
+            " were the tokens made by another vocabulary?"
+        )
