@@ -56,7 +56,7 @@ class Reading:
         if not reasons:
             return ""
         parts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        return f"skipped {len(self.skipped)}: {parts}"
+        return f"skipped: {parts}"
 
 
 def read_texts(sources: Sources, errors: str = "strict") -> Iterator[tuple[str, str]]:
