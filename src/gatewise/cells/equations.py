@@ -1,0 +1,363 @@
+"""A cell's equations, read once: a pure function becomes a graph that any engine can run.
+
+The function of a cell is called with symbolic values. What it returns is a graph of `Expr` nodes: its
+states and gates by name, and how each follows from the pre-activations, the previous state and the
+parameters. The graph is evaluated on tensors here (so gradients of any order, vmap and jvp go through
+it); a compiled engine emits code from the same nodes. This module knows nothing of time or of weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from gatewise.errors import OptionError, unknown
+
+Number: TypeAlias = "int | float"
+Operand: TypeAlias = "Expr | int | float"
+Hook: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """One node: an operation on other nodes, an input (op "input") or a number (op "const").
+
+    Args:
+        op: a key of `OPERATIONS`, or "input" or "const".
+        args: the nodes it reads.
+        key: for an input ("pre" | "pre.x" | "pre.h" | "state" | "param", name).
+        value: for a const, the number.
+    """
+
+    op: str
+    args: tuple[Expr, ...] = ()
+    key: tuple[str, str] | None = None
+    value: float = 0.0
+
+    def __add__(self, other: Operand) -> Expr:
+        return _apply("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return _apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return _apply("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return _apply("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return _apply("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return _apply("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return _apply("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return _apply("div", other, self)
+
+    def __neg__(self) -> Expr:
+        return _apply("neg", self)
+
+    def __matmul__(self, other: Expr) -> Expr:
+        """`matrix @ vector`: a parameter of kind "matrix" or "recurrent" times a row of values."""
+        return _apply("matmul", self, other)
+
+    def __gt__(self, other: Operand) -> Expr:
+        return _apply("gt", self, other)
+
+    def __lt__(self, other: Operand) -> Expr:
+        return _apply("lt", self, other)
+
+    def __ge__(self, other: Operand) -> Expr:
+        return _apply("ge", self, other)
+
+    def __le__(self, other: Operand) -> Expr:
+        return _apply("le", self, other)
+
+    def __bool__(self) -> bool:
+        raise OptionError(
+            "a cell's equations cannot branch on a value: expected gw.where(condition, a, b), "
+            "found `if` (or `and`, `or`, `not`, `min`, `max`) on a symbolic value"
+        )
+
+
+def _layer_norm(v: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.nn.functional.layer_norm(v, v.shape[-1:], scale, shift)
+
+
+def _as_tensor_pair(fn: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """min and max take two tensors: a number among them becomes one."""
+
+    def call(a: Tensor | float, b: Tensor | float) -> Tensor:
+        like = a if isinstance(a, Tensor) else b
+        assert isinstance(like, Tensor)
+        return fn(torch.as_tensor(a).to(like), torch.as_tensor(b).to(like))
+
+    return call
+
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "gt": lambda a, b: a > b,
+    "lt": lambda a, b: a < b,
+    "ge": lambda a, b: a >= b,
+    "le": lambda a, b: a <= b,
+    "matmul": lambda w, v: torch.nn.functional.linear(v, w),
+    "identity": lambda a: a,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "softplus": torch.nn.functional.softplus,
+    "minimum": _as_tensor_pair(torch.minimum),
+    "maximum": _as_tensor_pair(torch.maximum),
+    "where": torch.where,
+    "layer_norm": _layer_norm,
+}
+"""What each operation computes on tensors; a compiled engine has its own table with the same keys."""
+
+
+def _node(value: Operand) -> Expr:
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, int | float):
+        return Expr("const", value=float(value))
+    raise OptionError(
+        f"a cell's equations work on symbolic values and numbers: found {type(value).__name__}; "
+        "use gw.sigmoid, gw.tanh, ... instead of functions of other libraries"
+    )
+
+
+def _apply(op: str, *args: Operand) -> Expr:
+    return Expr(op, tuple(_node(a) for a in args))
+
+
+def _function(op: str, summary: str) -> Callable[..., Expr]:
+    def call(*args: Operand) -> Expr:
+        return _apply(op, *args)
+
+    call.__name__ = call.__qualname__ = op
+    call.__doc__ = summary
+    return call
+
+
+sigmoid = _function("sigmoid", "The logistic function 1 / (1 + exp(-v)), in a cell's equations.")
+tanh = _function("tanh", "The hyperbolic tangent, in a cell's equations.")
+relu = _function("relu", "max(v, 0), in a cell's equations.")
+exp = _function("exp", "The exponential, in a cell's equations.")
+log = _function("log", "The natural logarithm, in a cell's equations.")
+sqrt = _function("sqrt", "The square root, in a cell's equations.")
+softplus = _function("softplus", "log(1 + exp(v)), in a cell's equations.")
+minimum = _function("minimum", "The smaller of two values, in a cell's equations.")
+maximum = _function("maximum", "The larger of two values, in a cell's equations.")
+where = _function("where", "where(condition, a, b): a where the condition holds, else b.")
+layer_norm = _function("layer_norm", "layer_norm(v, scale, shift): normalised over the units.")
+
+
+class Names:
+    """The symbolic inputs of one kind, by attribute: ``a.f``, ``s.c``, ``p.p_i``."""
+
+    def __init__(self, kind: str, names: Iterable[str]) -> None:
+        self._kind = kind
+        self._nodes = {name: Expr("input", key=(kind, name)) for name in names}
+
+    def __getattr__(self, name: str) -> Expr:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in self._nodes:
+            raise unknown(f"{self._kind} value", name, self._nodes)
+        return self._nodes[name]
+
+
+class PreActivations(Names):
+    """``a.f`` is W x + R h + b of the block f; ``a.x.f`` and ``a.h.f`` are its two parts apart."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = tuple(names)
+        super().__init__("pre", names)
+        self.x = Names("pre.x", names)
+        self.h = Names("pre.h", names)
+
+
+Function: TypeAlias = Callable[..., "tuple[Mapping[str, Expr], Mapping[str, Expr]]"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A cell's equations in order of computation.
+
+    Args:
+        nodes: every node, each after those it reads.
+        names: index of a node -> the name that it defines.
+        states: state name -> index of the node of its next value.
+        gates: gate name -> index of its node.
+        pre: the pre-activations read whole.
+        parts: the pre-activations whose x and h parts are read apart.
+    """
+
+    nodes: tuple[Expr, ...]
+    names: Mapping[int, str]
+    states: Mapping[str, int]
+    gates: Mapping[str, int]
+    pre: tuple[str, ...]
+    parts: tuple[str, ...]
+    _places: Mapping[int, tuple[int, ...]] = field(repr=False)
+
+    def run(
+        self,
+        inputs: Mapping[tuple[str, str], Tensor],
+        hooks: Mapping[str, Hook] | None = None,
+    ) -> dict[str, Tensor]:
+        """The value of every name, from the values of the inputs.
+
+        Args:
+            inputs: (kind, name) -> tensor, (B, H) or what broadcasts with it.
+            hooks: name -> what is done to its value where it is defined; all later uses see the
+                result.
+        Returns:
+            name -> tensor (B, H), states and gates.
+        """
+        values: list[Tensor] = []
+        named: dict[str, Tensor] = {}
+        for index, node in enumerate(self.nodes):
+            if node.op == "input":
+                assert node.key is not None
+                value = inputs[node.key]
+            elif node.op == "const":
+                value = node.value  # type: ignore[assignment]
+            else:
+                value = OPERATIONS[node.op](*[values[i] for i in self._places[index]])
+            name = self.names.get(index)
+            if name is not None:
+                if hooks is not None and name in hooks:
+                    value = hooks[name](value)
+                named[name] = value
+            values.append(value)
+        return named
+
+
+def trace(
+    function: Function,
+    pre: Iterable[str],
+    states: Iterable[str],
+    params: Iterable[str] = (),
+    *,
+    name: str,
+) -> Graph:
+    """The graph of a cell's function.
+
+    Args:
+        function: ``(a, s) -> (states, gates)``, or ``(a, s, p)`` where there are parameters.
+        pre: names of the pre-activations, in stacking order.
+        states: names of the states, h first.
+        params: names of further parameters.
+        name: of the cell, for messages.
+    Raises:
+        OptionError: if a state is missing or left over, or a gate has no effect on any state.
+    """
+    pre, states, params = tuple(pre), tuple(states), tuple(params)
+    arguments: list[object] = [PreActivations(pre), Names("state", states)]
+    if params:
+        arguments.append(Names("param", params))
+    new, gates = function(*arguments)
+    if set(new) != set(states):
+        raise OptionError(
+            f"cell {name}: expected next values of the states {', '.join(states)}, "
+            f"found {', '.join(new) or 'none'}"
+        )
+    outputs = {**{n: _own(new[n]) for n in states}, **{n: _own(g) for n, g in gates.items()}}
+    return _build(outputs, states, tuple(gates), pre, name)
+
+
+def _own(node: Operand) -> Expr:
+    """A node that can carry a name: an input or a number gets a node of its own."""
+    node = _node(node)
+    return Expr("identity", (node,)) if node.op in ("input", "const") else node
+
+
+def _build(
+    outputs: Mapping[str, Expr],
+    states: tuple[str, ...],
+    gates: tuple[str, ...],
+    pre: tuple[str, ...],
+    name: str,
+) -> Graph:
+    order = _topological(outputs[s] for s in states)
+    place = {id(node): index for index, node in enumerate(order)}
+    for gate in gates:
+        if id(outputs[gate]) not in place:
+            raise OptionError(
+                f"cell {name}: gate {gate!r} is returned but changes no state: it could be "
+                "recorded and not steered; use it in the next state, or leave it out"
+            )
+    names: dict[int, str] = {}
+    for key, node in outputs.items():
+        if (taken := names.setdefault(place[id(node)], key)) != key:
+            raise OptionError(f"cell {name}: {taken!r} and {key!r} name the same value")
+    used = {node.key for node in order if node.key is not None}
+    return Graph(
+        nodes=tuple(order),
+        names=names,
+        states={s: place[id(outputs[s])] for s in states},
+        gates={g: place[id(outputs[g])] for g in gates},
+        pre=tuple(n for n in pre if ("pre", n) in used),
+        parts=tuple(n for n in pre if ("pre.x", n) in used or ("pre.h", n) in used),
+        _places={i: tuple(place[id(a)] for a in node.args) for i, node in enumerate(order)},
+    )
+
+
+def _topological(roots: Iterable[Expr]) -> list[Expr]:
+    """Every node that the roots need, each after those it reads."""
+    order: list[Expr] = []
+    seen: set[int] = set()
+
+    def visit(node: Expr) -> None:
+        if id(node) in seen:
+            return
+        seen.add(id(node))
+        for arg in node.args:
+            visit(arg)
+        order.append(node)
+
+    for root in roots:
+        visit(root)
+    return order
+
+
+def text(graph: Graph) -> str:
+    """The equations of `graph`, one line per named value."""
+    infix = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
+    infix |= {"gt": ">", "lt": "<", "ge": ">=", "le": "<="}
+    prefix = {"pre": "a.", "pre.x": "a.x.", "pre.h": "a.h.", "state": "s.", "param": "p."}
+
+    def show(index: int, top: bool = False) -> str:
+        node = graph.nodes[index]
+        if not top and index in graph.names:
+            return graph.names[index]
+        if node.key is not None:
+            return prefix[node.key[0]] + node.key[1]
+        if node.op == "const":
+            return f"{node.value:g}" if math.isfinite(node.value) else str(node.value)
+        args = [show(i) for i in graph._places[index]]
+        if node.op == "identity":
+            return args[0]
+        if node.op in infix:
+            inner = f" {infix[node.op]} ".join(args)
+            return inner if top else f"({inner})"
+        return f"-{args[0]}" if node.op == "neg" else f"{node.op}({', '.join(args)})"
+
+    return "\n".join(f"{name} = {show(i, top=True)}" for i, name in sorted(graph.names.items()))

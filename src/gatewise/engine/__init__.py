@@ -1,0 +1,8 @@
+"""The engines: what runs a plan. One file each, one line in `choose`."""
+
+from __future__ import annotations
+
+from gatewise.engine.base import Direction, Engine, Plan, Result
+from gatewise.engine.choose import EngineInfo, choose, engines
+
+__all__ = ["Direction", "Engine", "EngineInfo", "Plan", "Result", "choose", "engines"]

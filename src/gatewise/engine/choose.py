@@ -1,0 +1,93 @@
+"""Which engine runs a plan: the first in a fixed order that can. The choice is visible."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatewise.engine.base import Engine, Plan
+from gatewise.engine.closed import ClosedEngine
+from gatewise.engine.reference import ReferenceEngine
+from gatewise.errors import EngineError, unknown
+
+_LOG = logging.getLogger("gatewise.engine")
+_SAID: set[tuple[str, str]] = set()
+
+ORDER: tuple[Engine, ...] = (ClosedEngine(), ReferenceEngine())
+"""Every engine, the preferred first."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """One engine: its name, what it is, and whether it can run on this machine."""
+
+    name: str
+    summary: str
+    available: bool
+    reason: str
+
+    def __str__(self) -> str:
+        state = "available" if self.available else f"not available: {self.reason}"
+        return f"{self.name}: {self.summary} ({state})"
+
+
+def engines() -> tuple[EngineInfo, ...]:
+    """Every engine in the order of preference, whether it can run here, and if not why.
+
+    >>> [e.name for e in engines()]
+    ['closed', 'reference']
+    """
+    found = ((e, e.available()) for e in ORDER)
+    return tuple(EngineInfo(e.name, e.summary, why is None, why or "") for e, why in found)
+
+
+def choose(plan: Plan, x: Tensor, engine: str = "auto") -> Engine:
+    """The engine for a plan.
+
+    Args:
+        plan: what to run.
+        x: the input, (T, B, I).
+        engine: a name, or "auto": the first in the order that honours the plan.
+    Raises:
+        UnknownNameError: if there is no such engine.
+        EngineError: if the named engine cannot honour the plan; the message says why.
+    """
+    if engine == "auto":
+        return _first(plan, x)
+    for candidate in ORDER:
+        if candidate.name == engine:
+            why = candidate.available() or candidate.refusal(plan, x)
+            if why is not None:
+                raise EngineError(f"engine {engine} cannot run this: {why}; use engine='auto'")
+            return candidate
+    raise unknown("engine", engine, ["auto", *(e.name for e in ORDER)])
+
+
+def _first(plan: Plan, x: Tensor) -> Engine:
+    reasons: list[str] = []
+    for candidate in ORDER:
+        why = candidate.available() or candidate.refusal(plan, x)
+        if why is None:
+            _say(candidate.name, "; ".join(reasons) or "the fastest that can run this")
+            return candidate
+        reasons.append(f"not {candidate.name}, because {why}")
+    raise EngineError(f"no engine can run this: {'; '.join(reasons)}")
+
+
+def _say(name: str, reason: str) -> None:
+    """One log line for each new choice."""
+    if (name, reason) not in _SAID:
+        _SAID.add((name, reason))
+        _LOG.info("engine %s: %s", name, reason)
+
+
+def active_transform() -> str | None:
+    """What of torch's transforms is active: closed kernels refuse them."""
+    functorch = getattr(torch._C, "_are_functorch_transforms_active", None)
+    if functorch is not None and functorch():
+        return "torch.func"
+    level = getattr(torch.autograd.forward_ad, "_current_level", -1)
+    return "forward-mode AD" if level >= 0 else None

@@ -1,0 +1,175 @@
+"""The closed engine: torch's own kernels (oneDNN, cuDNN, or its native ones). Fast; no gate can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
+
+_KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "rnn_tanh": torch.rnn_tanh,
+    "rnn_relu": torch.rnn_relu,
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+}
+
+
+class ClosedEngine:
+    """torch.nn.RNN, LSTM and GRU's kernels."""
+
+    name = "closed"
+    summary = "torch's own RNN, LSTM and GRU kernels: no record, control, reset or zoneout"
+
+    def available(self) -> str | None:
+        """It is part of torch."""
+        return None
+
+    def refusal(self, plan: Plan, x: Tensor) -> str | None:
+        """Why these kernels cannot honour the plan, or None."""
+        if plan.record is not None:
+            return "something is recorded"
+        if plan.control is not None:
+            return "something is controlled"
+        for law in {d.law.name for d in plan.directions}:
+            if law not in _KERNELS:
+                return f"torch has no kernel for the cell {law}"
+        if plan.reset is not None:
+            return "there is a reset mask"
+        if any(d.zoneout for d in plan.directions):
+            return "there is zoneout"
+        if plan.special is not None:
+            return f"{plan.special} is active"
+        return self._refusal_of_numbers(plan, x)
+
+    def _refusal_of_numbers(self, plan: Plan, x: Tensor) -> str | None:
+        dtypes = {x.dtype} | {d.weights.ih.dtype for d in plan.directions}
+        if len(dtypes) > 1 and autocast_dtype(x) is None:
+            return "input and weights differ in dtype"
+        if x.shape[0] == 0 or x.shape[1] == 0:
+            return "there is no step or no column"
+        if plan.lengths is not None and not bool((plan.lengths > 0).any()):
+            return "every column is empty"
+        return None
+
+    def run(self, plan: Plan, x: Tensor, states: States) -> Result:
+        """Run the plan: one kernel call where nothing stands between the layers."""
+        if plan.lengths is not None:
+            return self._run_ragged(plan, x, states)
+        return _run_layers(plan, x, None, states)
+
+    def _run_ragged(self, plan: Plan, x: Tensor, states: States) -> Result:
+        """Pack the columns that have steps; an empty column keeps its state."""
+        assert plan.lengths is not None
+        full = bool((plan.lengths > 0).all())
+        filled = plan.lengths.nonzero().flatten()
+        lengths = plan.lengths if full else plan.lengths[filled]
+        used = x if full else x.index_select(1, filled)
+        given = states if full else tuple(_pick(s, filled) for s in states)
+        masks = tuple(_columns(m, None if full else filled) for m in plan.masks)
+        result = _run_layers(replace(plan, masks=masks), used, lengths.cpu(), given)
+        if full:
+            return result
+        h = x.new_zeros(x.shape[0], x.shape[1], result.h.shape[-1], dtype=result.h.dtype)
+        h = h.index_copy(1, filled, result.h)
+        return Result(h, tuple(map(_merge, states, result.states, [filled] * len(states))))
+
+
+def _columns(mask: Tensor | None, filled: Tensor | None) -> Tensor | None:
+    if mask is None or filled is None or mask.shape[1] == 1:
+        return mask
+    return mask.index_select(1, filled)
+
+
+def _pick(state: dict[str, Tensor], columns: Tensor) -> dict[str, Tensor]:
+    return {name: value.index_select(0, columns) for name, value in state.items()}
+
+
+def _merge(old: dict[str, Tensor], new: dict[str, Tensor], columns: Tensor) -> dict[str, Tensor]:
+    """`old` with the given columns replaced."""
+    return {n: v.to(new[n].dtype).index_copy(0, columns, new[n]) for n, v in old.items()}
+
+
+def _run_layers(plan: Plan, x: Tensor, lengths: Tensor | None, states: States) -> Result:
+    """Call the kernel on as many layers at once as have the same cell and nothing in between."""
+    finals: list[dict[str, Tensor]] = []
+    first = 0
+    for last in range(1, len(plan.layers) + 1):
+        if last < len(plan.layers) and not _split_at(plan, last):
+            continue
+        group = plan.layers[first:last]
+        width = len(group) * len(group[0])
+        x, new = _call(group, x, lengths, states[len(finals) : len(finals) + width])
+        finals += new
+        mask = plan.mask(last - 1)
+        if mask is not None:
+            x = x * mask
+        first = last
+    return Result(x, tuple(finals))
+
+
+def _split_at(plan: Plan, layer: int) -> bool:
+    """Whether the kernel call must end before `layer`."""
+    below, above = plan.layers[layer - 1][0], plan.layers[layer][0]
+    return (
+        plan.mask(layer - 1) is not None
+        or below.law is not above.law
+        or below.weights.hidden_size != above.weights.hidden_size
+        or below.weights.output_size != above.weights.output_size
+        or (below.weights.b_ih is None) != (above.weights.b_ih is None)
+    )
+
+
+def _call(
+    group: tuple[tuple[Direction, ...], ...],
+    x: Tensor,
+    lengths: Tensor | None,
+    states: States,
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """One kernel call: h (T, B, D H) and the last states."""
+    directions = [d for layer in group for d in layer]
+    law = directions[0].law
+    flat = [w for d in directions for w in _flat(d)]
+    names = list(law.states)
+    low = autocast_dtype(x)
+    hx = tuple(torch.stack([s[n].to(low or x.dtype) for s in states]) for n in names)
+    has_bias = directions[0].weights.b_ih is not None
+    options = (has_bias, len(group), 0.0, False, len(group[0]) == 2)
+    kernel = _KERNELS[law.name]
+    if lengths is None:
+        h, *final = kernel(x, hx if len(hx) > 1 else hx[0], flat, *options, False)
+    else:
+        h, final = _packed(kernel, x, hx, flat, options, lengths)
+    if low is not None and len(final) > 1:
+        # torch returns c in the low precision; a state that is carried on stays float32.
+        final[1:] = [c.float() for c in final[1:]]
+    return h, [{n: f[k] for n, f in zip(names, final, strict=True)} for k in range(len(directions))]
+
+
+def _packed(
+    kernel: Callable[..., tuple[Tensor, ...]],
+    x: Tensor,
+    hx: tuple[Tensor, ...],
+    flat: list[Tensor],
+    options: tuple[object, ...],
+    lengths: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    assert order is not None and back is not None
+    given = tuple(s.index_select(1, order) for s in hx)
+    first = given if len(given) > 1 else given[0]
+    data, *final = kernel(packed.data, packed.batch_sizes, first, flat, *options)
+    out = PackedSequence(data, packed.batch_sizes, order, back)
+    h, _ = pad_packed_sequence(out, total_length=x.shape[0])
+    return h, [f.index_select(1, back) for f in final]
+
+
+def _flat(direction: Direction) -> list[Tensor]:
+    """The weights in the order of torch's kernels."""
+    w = direction.weights
+    return [t for t in (w.ih, w.hh, w.b_ih, w.b_hh, w.hr) if t is not None]

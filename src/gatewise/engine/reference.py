@@ -1,0 +1,199 @@
+"""The reference engine: a plain loop over time. It does everything, and is the truth for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gatewise.cells.base import input_part, pre_inputs, start_state
+from gatewise.cells.equations import Hook
+from gatewise.engine.base import (
+    Direction,
+    Plan,
+    Result,
+    States,
+    autocast_dtype,
+    valid_steps,
+)
+from gatewise.engine.probing import Probe, matching_rules
+from gatewise.probe import Rule
+
+
+class ReferenceEngine:
+    """A loop over t on torch's operators: any cell, device, dtype and transform."""
+
+    name = "reference"
+    summary = "a plain loop over time on torch operators: every cell, record and control"
+
+    def available(self) -> str | None:
+        """It runs everywhere."""
+        return None
+
+    def refusal(self, plan: Plan, x: Tensor) -> str | None:
+        """It honours every plan."""
+        return None
+
+    def run(self, plan: Plan, x: Tensor, states: States) -> Result:
+        """Run the plan layer by layer."""
+        valid = valid_steps(plan.lengths, x.shape[0])
+        if valid is not None:
+            # What stands in the padding (even NaN) must not reach a gradient.
+            x = torch.where(valid, x, torch.zeros_like(x))
+        rules = matching_rules(plan)
+        finals: list[dict[str, Tensor]] = []
+        record: dict[str, Tensor] = {}
+        for number, layer in enumerate(plan.layers):
+            outputs = []
+            for direction in layer:
+                k = len(finals)
+                loop = _Loop(direction, plan, rules[k], valid)
+                h, final = loop.run(x, states[k])
+                outputs.append(h)
+                finals.append(final)
+                record |= loop.recorded()
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            mask = plan.mask(number)
+            if mask is not None:
+                x = x * mask
+        return Result(x, tuple(finals), record)
+
+
+class _Loop:
+    """One direction over time."""
+
+    def __init__(
+        self,
+        direction: Direction,
+        plan: Plan,
+        rules: Mapping[str, list[Rule]],
+        valid: Tensor | None,
+    ) -> None:
+        self._direction = direction
+        self._plan = plan
+        self._rules = rules
+        self._valid = valid
+        self._probe: Probe | None = None
+
+    def run(self, x: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """h (T, B, H) and the last state."""
+        direction, steps = self._direction, x.shape[0]
+        if self._rules or self._plan.record is not None:
+            self._probe = Probe(direction, self._plan, self._rules, x.shape)
+        low = autocast_dtype(x)
+        xs = input_part(direction.weights, x)
+        if low is not None:
+            xs = xs.float()
+        state = {name: _wide(value, low) for name, value in state.items()}
+        outputs: list[Tensor] = []
+        for t in reversed(range(steps)) if direction.reverse else range(steps):
+            state = self._reset(state, t, x)
+            state, output = self._step(xs[t], state, t)
+            outputs.append(output)
+        if not outputs:
+            return x.new_zeros(0, x.shape[1], direction.weights.output_size), dict(state)
+        if direction.reverse:
+            outputs.reverse()
+        h = torch.stack(outputs)
+        final = dict(state)
+        if low is not None:
+            h, final["h"] = h.to(low), final["h"].to(low)
+        return h, final
+
+    def recorded(self) -> dict[str, Tensor]:
+        """Path -> recorded values."""
+        if self._probe is None or self._probe.recorder is None:
+            return {}
+        return self._probe.recorder.finish()
+
+    def _reset(self, state: Mapping[str, Tensor], t: int, x: Tensor) -> Mapping[str, Tensor]:
+        """The state before step t: at its start where a new sequence begins there."""
+        reset = self._plan.reset
+        # Backwards, a sequence begins at its last step: the one before the next sequence's first.
+        row = t + 1 if self._direction.reverse else t
+        if reset is None or row >= x.shape[0]:
+            return state
+        sizes = {name: value.shape[-1] for name, value in state.items()}
+        start = start_state(
+            self._direction.law, sizes, x.shape[1], state["h"], self._direction.start
+        )
+        here = reset[row].unsqueeze(-1)
+        return {n: torch.where(here, start[n].to(v.dtype), v) for n, v in state.items()}
+
+    def _step(
+        self, x_part: Tensor, previous: Mapping[str, Tensor], t: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The next state and the output of step t."""
+        valid = None if self._valid is None else self._valid[t]
+        hooks = self._probe.hooks(t, valid) if self._probe else {}
+        values = self._evaluate(x_part, previous, t, hooks)
+        if self._probe is not None:
+            self._probe.end_step(t)
+        state = {name: values[name] for name in previous}
+        output = state["h"]
+        if valid is not None:
+            output = torch.where(valid, output, torch.zeros_like(output))
+            state = {n: torch.where(valid, v, previous[n]) for n, v in state.items()}
+        return state, output
+
+    def _evaluate(
+        self, x_part: Tensor, previous: Mapping[str, Tensor], t: int, hooks: Mapping[str, Hook]
+    ) -> dict[str, Tensor]:
+        """Every named value of step t, after control; "h" is what leaves the cell."""
+        law, weights = self._direction.law, self._direction.weights
+        inputs = pre_inputs(law, weights, x_part, previous)
+        if hooks:
+            _hook_inputs(inputs, hooks)
+        projected = weights.hr is not None
+        stages = {
+            name: self._stage(name, previous, t, hooks)
+            for name in law.states
+            if not (projected and name == "h")
+        }
+        values = law.graph.run(inputs, {**hooks, **stages})
+        if weights.hr is not None:
+            raw = torch.nn.functional.linear(values["h"], weights.hr)
+            raw = raw.to(values["h"].dtype)
+            values["h"] = self._stage("h", previous, t, hooks, shown="proj")(raw)
+        return values
+
+    def _stage(
+        self,
+        state: str,
+        previous: Mapping[str, Tensor],
+        t: int,
+        hooks: Mapping[str, Hook],
+        shown: str | None = None,
+    ) -> Hook:
+        """What happens where a state is defined: ``c.new``, zoneout, ``c``."""
+        name = shown or state
+        keep = self._direction.zoneout.get(state)
+        before, after = hooks.get(f"{name}.new"), hooks.get(name)
+
+        def call(value: Tensor) -> Tensor:
+            if before is not None:
+                value = before(value)
+            if isinstance(keep, Tensor):
+                value = torch.where(keep[t], previous[state], value)
+            elif keep is not None:
+                # In this form a kept value (value == previous) stays so, bit for bit.
+                value = value + keep * (previous[state] - value)
+            return value if after is None else after(value)
+
+        return call
+
+
+def _wide(value: Tensor, low: torch.dtype | None) -> Tensor:
+    """Under autocast the state is float32 inside the loop."""
+    return value if low is None else value.float()
+
+
+def _hook_inputs(inputs: dict[tuple[str, str], Tensor], hooks: Mapping[str, Hook]) -> None:
+    """Apply the hooks of pre-activations: ``f.pre``, ``n.x``, ``n.h``."""
+    suffix = {"pre": ".pre", "pre.x": ".x", "pre.h": ".h"}
+    for key in list(inputs):
+        kind, name = key
+        hook = hooks.get(name + suffix[kind]) if kind in suffix else None
+        if hook is not None:
+            inputs[key] = hook(inputs[key])
