@@ -1,0 +1,108 @@
+"""How text is drawn: the options of sampling, checked once, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gatewise.errors import OptionError
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What `generate` needs to know besides the model and the prompt.
+
+    The scores (logits) of a step pass through these in order: bias and banned ids, repetition
+    penalty, n-gram ban, temperature, top-k, top-p, min-p. Each filter sees the probabilities that
+    the one before it left, scaled to sum 1, and always leaves at least one token.
+
+    Args:
+        max_tokens: longest continuation, in tokens; 0 gives an empty one.
+        temperature: scores are divided by it; 0 takes the most probable token (the lowest id of
+            equals).
+        top_k: keep the k most probable tokens; 0 keeps all.
+        top_p: keep the fewest most probable tokens that together reach this probability.
+        min_p: keep the tokens at least this many times as probable as the most probable one.
+        repetition_penalty: theta of CTRL (Keskar et al. 2019, section 4.1), 1 is none: the scores
+            of tokens of the prompt or the continuation are divided by it. Negative scores are
+            multiplied instead, since dividing would make those tokens more probable.
+        no_repeat_ngram: no sequence of this many tokens occurs twice in prompt and continuation;
+            0 allows all. A sample for which nothing is left ends with "stop".
+        stop: texts that end a sample; they are not part of its text.
+        stop_ids: tokens that end a sample; they are not part of its text.
+        lines: end before the newline that follows this many lines.
+        sentences: end after this many sentences: `.`, `!` or `?`, closing quotes, then white space
+            (the full stops of Chinese and Japanese need no white space).
+        max_characters: longest text, in characters.
+        seed: any integer; None takes a fresh one, which `Generation.seed` tells.
+        n: samples drawn in one batch.
+        banned: ids that are never drawn, such as the one that stands for unknown characters.
+        bias: added to the scores of these ids.
+    """
+
+    max_tokens: int = 200
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    stop: Sequence[str] = ()
+    stop_ids: Sequence[int] = ()
+    lines: int | None = None
+    sentences: int | None = None
+    max_characters: int | None = None
+    seed: int | None = None
+    n: int = 1
+    banned: Sequence[int] = ()
+    bias: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every option, and turn sequences into tuples.
+
+        Raises:
+            OptionError: if one is outside its range.
+        """
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        for name in ("stop", "stop_ids", "banned"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, least in (("max_tokens", 0), ("top_k", 0), ("no_repeat_ngram", 0), ("n", 1)):
+            _whole(name, getattr(self, name), least)
+        for name in ("lines", "sentences", "max_characters"):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), 1)
+        if self.seed is not None:
+            _whole("seed", self.seed, None)
+        _real("temperature", self.temperature, self.temperature >= 0, "0 (greedy) or more")
+        _real("top_p", self.top_p, 0 < self.top_p <= 1, "more than 0 and at most 1")
+        _real("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1")
+        _real("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "over 0")
+        if "" in self.stop:
+            raise OptionError(f"stop: expected texts of at least one character, found {self.stop}")
+        for number in (*self.stop_ids, *self.banned, *self.bias):
+            _whole("stop_ids, banned, bias", number, 0)
+        if any(math.isnan(value) for value in self.bias.values()):
+            raise OptionError("bias: expected numbers, found nan")
+
+    @property
+    def watches_text(self) -> bool:
+        """Whether the text, not only the tokens, decides where a sample ends."""
+        limits = (self.lines, self.sentences, self.max_characters)
+        return bool(self.stop) or any(limit is not None for limit in limits)
+
+
+def _whole(name: str, value: object, least: int | None) -> None:
+    wanted = "a whole number" if least is None else f"a whole number of {least} or more"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or (least is not None and value < least)
+    ):
+        raise OptionError(f"{name}: expected {wanted}, found {value!r}")
+
+
+def _real(name: str, value: float, fits: bool, wanted: str) -> None:
+    if isinstance(value, bool) or not fits or not math.isfinite(value):
+        raise OptionError(f"{name}: expected a number, {wanted}, found {value!r}")
