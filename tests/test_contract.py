@@ -63,11 +63,9 @@ def test_every_module_says_what_it_is(name: str) -> None:
 def test_every_public_method_is_documented_somewhere_up_its_class(name: str) -> None:
     """What implements an interface may leave its words to the interface, but not to nobody."""
     module = importlib.import_module(name)
-    classes = [
-        c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__
-    ]
-    for cls in classes:
+    exported = [getattr(module, export) for export in getattr(module, "__all__", ())]
+    for cls in filter(inspect.isclass, exported):
         for member, value in vars(cls).items():
             method = inspect.isfunction(value) or isinstance(value, property)
-            if method and not member.startswith("_") and not cls.__name__.startswith("_"):
+            if method and not member.startswith("_") and member not in (cls.__doc__ or ""):
                 assert inspect.getdoc(getattr(cls, member)), f"{name}.{cls.__name__}.{member}"
