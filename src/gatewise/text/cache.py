@@ -160,7 +160,9 @@ def open_entry(cache: Path, fingerprint: str) -> Entry | None:
             path = folder / f"{split}.bin"
             if path.stat().st_size != part.tokens * width or _sum(path) != part.sha256:
                 return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, CheckpointError):
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return None
+    except CheckpointError:
         return None
     return Entry(folder, tokenizer, parts)
 
