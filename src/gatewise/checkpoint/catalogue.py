@@ -48,12 +48,17 @@ class Catalogue:
     def paths(self) -> dict[str, Path]:
         """Where each checkpoint is; while one is replaced, the old one under its passing name."""
         found: dict[str, Path] = {}
-        with contextlib.suppress(OSError):
-            for entry in sorted((self.path / CHECKPOINTS).iterdir(), reverse=True):
+        folder = self.path / CHECKPOINTS
+        try:
+            for entry in sorted(folder.iterdir(), reverse=True):
                 name = entry.name.removeprefix(REPLACED)[:10]
                 passing = entry.name.startswith(f"{REPLACED}{name}-")
                 if NAME.fullmatch(name) and (passing or entry.name == name) and entry.is_dir():
                     found.setdefault(name, entry)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:  # an incomplete list would pass for a complete one
+            raise CheckpointError(f"cannot list {folder}: {error.strerror}") from None
         return found
 
     def pointed(self, pointer: str) -> tuple[str | None, str | None]:

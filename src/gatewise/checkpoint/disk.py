@@ -106,10 +106,10 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def remove_tree(path: Path) -> bool:
-    """Remove a folder as far as possible; whether it is gone."""
-    shutil.rmtree(path, ignore_errors=True)
-    return not path.exists()
+def remove_tree(path: Path) -> None:
+    """Remove a folder as far as possible: what stays is removed at the next open for writing."""
+    with contextlib.suppress(OSError):  # rmtree does not ignore every error that it may meet
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:

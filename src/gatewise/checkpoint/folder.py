@@ -210,10 +210,10 @@ class RunFolder:
             self._drop_later(step)
             for pointer in (BEST, LATEST) if best else (LATEST,):
                 disk.replace_file(self.path / pointer, f"{path.name}\n".encode("ascii"))
+            if keep is not None:
+                self.prune(keep)
         except OSError as error:
             raise save_error(f"cannot save step {step} in {self.path}", error) from None
-        if keep is not None:
-            self.prune(keep)
         return path
 
     def prune(self, keep: int) -> None:
@@ -232,7 +232,10 @@ class RunFolder:
         }
         for name in names[keep:]:
             if name not in protected:
-                self._remove(name)
+                try:
+                    self._remove(name)
+                except OSError as error:  # no reason to stop a run that is saved
+                    self.notes.append(f"cannot remove checkpoint {name}: {error.strerror}")
 
     def rewind(self, checkpoint: Checkpoint | None) -> None:
         """Cut the log back to what it was when `checkpoint` was saved (None: empty it)."""
@@ -247,10 +250,12 @@ class RunFolder:
             raise CheckpointError(f"{self.path} is not open for writing: use create or resume")
 
     def _drop_later(self, step: int) -> None:
-        later = [name for name in self._catalogue.paths() if name > step_name(step)]
-        for name in later:
-            self._remove(name)
-        if self._catalogue.pointed(BEST)[0] in later:
+        """Remove the checkpoints of later steps, and make `best` name one that is there."""
+        for name in sorted(self._catalogue.paths()):
+            if name > step_name(step):
+                self._remove(name)
+        pointed = self._catalogue.pointed(BEST)[0]
+        if pointed is not None and pointed not in self._catalogue.paths():
             flagged = self._catalogue.flagged()
             if flagged:
                 disk.replace_file(self.path / BEST, f"{flagged[0]}\n".encode("ascii"))
@@ -261,11 +266,7 @@ class RunFolder:
         """Remove a checkpoint: renamed first, so that no half of it can be met."""
         path = self._catalogue.path_of(name)
         gone = path.with_name(f"{DELETED}{name}-{secrets.token_hex(4)}")
-        try:
-            os.rename(path, gone)
-        except OSError as error:
-            self.notes.append(f"cannot remove checkpoint {path}: {error.strerror}")
-            return
+        os.rename(path, gone)
         disk.remove_tree(gone)
 
     def _clean(self) -> None:

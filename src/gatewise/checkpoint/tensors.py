@@ -145,7 +145,7 @@ def read_tensors(path: Path, expected: Digest) -> dict[str, Tensor]:
             )
         header, begin, total = _read_header(descriptor, found.st_size)
         spans, shared = check_header(header, found.st_size - begin)
-        data = torch.empty(found.st_size - begin, dtype=torch.uint8)
+        data = _allocate(found.st_size - begin)
         _fill(descriptor, data, total)
     finally:
         os.close(descriptor)
@@ -167,6 +167,13 @@ def _read_header(descriptor: int, size: int) -> tuple[bytes, int, Any]:
     total.update(prefix)
     total.update(header)
     return header, 8 + length, total
+
+
+def _allocate(size: int) -> Tensor:
+    try:
+        return torch.empty(size, dtype=torch.uint8)
+    except RuntimeError:  # what torch raises where Python has MemoryError
+        raise UnusableFileError(f"needs {size} bytes of memory, which are not free") from None
 
 
 def _fill(descriptor: int, data: Tensor, total: Any) -> None:
