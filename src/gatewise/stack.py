@@ -144,7 +144,8 @@ class Layers(nn.Module):
     ) -> Unrolled:
         """Run all layers over time; arguments and errors as in `gatewise.unroll`."""
         check_input(x, self.input_size)
-        directions = self._directions(x)
+        noisy = self.training and bool(self.zoneout or self.weight_drop)
+        directions = self._directions(x, Noise.draw() if noisy else None)
         states = self._given_states(state, x, directions)
         width = self.num_directions
         layers = tuple(tuple(directions[k : k + width]) for k in range(0, len(directions), width))
@@ -161,9 +162,11 @@ class Layers(nn.Module):
         )
         return replace(out, state=self._as_state(out.state))
 
-    def _directions(self, x: Tensor) -> list[Direction]:
-        noisy = self.training and bool(self.zoneout or self.weight_drop)
-        noise = Noise.draw() if noisy else None
+    def directions(self) -> list[Direction]:
+        """The cells of the stack as engines see them, layer by layer, without any noise."""
+        return self._directions(torch.empty(0, 0, 0), None)
+
+    def _directions(self, x: Tensor, noise: Noise | None) -> list[Direction]:
         found = []
         for k, (suffix, names) in enumerate(self._weight_names):
             layer, reverse = divmod(k, self.num_directions)
