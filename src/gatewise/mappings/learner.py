@@ -1,0 +1,150 @@
+"""What a mapping offers so that the one training loop can train it.
+
+The loop knows steps, positions and a state that it carries without looking inside; the mapping knows
+what a batch is. Everything here is a function of its arguments: a batch is found by its epoch and
+position alone, so that a run can be taken up again at any step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from gatewise.types import State
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's data.
+
+    Attributes:
+        inputs: tensors that only the mapping understands.
+        stop: position at which the next batch begins; `Learner.positions` ends the epoch.
+        start: time of the first step, counted from where the state was last reset.
+        tokens: predictions in the batch (the unit of speed).
+        lr_scale: factor on this step's learning rate.
+        name: what a message calls it.
+    """
+
+    inputs: tuple[Tensor, ...]
+    stop: int
+    start: int
+    tokens: int
+    lr_scale: float = 1.0
+    name: str = "batch"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a step minimises, and what it reports.
+
+    Attributes:
+        loss: scalar with its graph, regularisation included.
+        nats: scalar without a graph, mean nats per prediction, no regularisation.
+        state: what the next batch of the same epoch starts from, or None.
+        engine: name of the engine that ran.
+    """
+
+    loss: Tensor
+    nats: Tensor
+    state: State
+    engine: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The cost of a whole part of the data.
+
+    Attributes:
+        nats: sum over all predictions.
+        tokens: predictions.
+        characters: characters that the predicted tokens stand for; 0 where there are none.
+    """
+
+    nats: float
+    tokens: int
+    characters: int = 0
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean nats per token; inf where that overflows."""
+        mean = self.nats_per_token
+        return math.exp(mean) if mean < 700 else math.inf if mean == mean else math.nan
+
+    @property
+    def bits_per_token(self) -> float:
+        return self.nats_per_token / math.log(2)
+
+    @property
+    def nats_per_character(self) -> float:
+        """NaN where the targets have no characters."""
+        return self.nats / self.characters if self.characters else math.nan
+
+    @property
+    def bits_per_character(self) -> float:
+        return self.nats_per_character / math.log(2)
+
+    def to_dict(self) -> dict[str, float]:
+        """All figures, JSON-able."""
+        figures = {
+            "nats_per_token": self.nats_per_token,
+            "perplexity": self.perplexity,
+            "bits_per_token": self.bits_per_token,
+            "tokens": self.tokens,
+        }
+        if self.characters:
+            figures |= {
+                "nats_per_character": self.nats_per_character,
+                "bits_per_character": self.bits_per_character,
+                "characters": self.characters,
+            }
+        return figures
+
+
+class Learner(Protocol):
+    """A model together with its data, as the training loop sees them.
+
+    Attributes:
+        kind: the mapping's name on the command line ("lm").
+        model: what is trained.
+        positions: length of an epoch, in the units of `Batch.stop`.
+        uniform_nats: nats per prediction of a uniform guess, or None.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def positions(self) -> int: ...
+
+    @property
+    def uniform_nats(self) -> float | None: ...
+
+    def batch(self, epoch: int, position: int) -> Batch:
+        """The batch that begins at `position` of `epoch`; the same whenever it is asked for."""
+
+    def loss(self, batch: Batch, state: State) -> Loss:
+        """The loss on `batch`, starting from the detached `state` (None: from the beginning)."""
+
+    def has_part(self, part: str) -> bool:
+        """Whether "valid" or "test" can be evaluated."""
+
+    def evaluate(self, part: str, stopped: Callable[[], bool] = ...) -> Evaluation | None:
+        """The cost of a whole part; None if `stopped()` became true on the way."""
+
+    def config(self) -> dict[str, Any]:
+        """What a checkpoint says about model and data, JSON-able."""
+
+    def tokenizer_json(self) -> str | None:
+        """The tokenizer to store beside the weights."""

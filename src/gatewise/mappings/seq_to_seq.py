@@ -1,0 +1,497 @@
+"""Sequence to sequence, step by step: the recurrent language model.
+
+    x[t] = E[token[t]],  h[t] = Pred(h[t-1], x[t]),  logits[t] = Dec(h[t])
+
+It knows weights, dropout and the cost of one chunk; it does not know texts, batches or optimizers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gatewise.cells import REGISTRY
+from gatewise.errors import DataError, OptionError, ShapeError, unknown
+from gatewise.losses import (
+    AdaptiveSoftmax,
+    activation_regularisation,
+    linear_cross_entropy,
+    temporal_activation_regularisation,
+)
+from gatewise.noise import Noise
+from gatewise.probe import Control, Record, Records
+from gatewise.stack import Stack
+from gatewise.types import State
+
+NONLINEARITIES = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
+MAX_SIZE = 1 << 20
+MAX_LAYERS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelOptions:
+    """Sizes and regularisation of a language model."""
+
+    cell: str = "lstm"
+    """Recurrent cell: lstm, gru, gru_paper, rnn_tanh, rnn_relu, lstm_layer_norm, ..."""
+
+    embedding_size: int = 256
+    """Width of the token embedding."""
+
+    hidden_size: int = 256
+    """Units per layer."""
+
+    hidden_sizes: tuple[int, ...] = ()
+    """Units of each layer, where they differ; replaces --hidden-size and --num-layers."""
+
+    num_layers: int = 1
+    """Recurrent layers."""
+
+    proj_size: int = 0
+    """Project each layer's output to this many units (LSTM only); 0: no projection."""
+
+    tied: bool = False
+    """Use the embedding as the decoder's weights; a projection is added where sizes differ."""
+
+    decoder: str = "linear"
+    """Decoder: linear (logits = W h + b), or g(W h + b) with g = tanh, sigmoid or relu."""
+
+    softmax: str = "full"
+    """full, or adaptive: frequent tokens first, cheaper for large vocabularies."""
+
+    cutoffs: tuple[int, ...] = ()
+    """Cluster borders of the adaptive softmax, in tokens; default: by the text's counts."""
+
+    dropout: float = 0.0
+    """Dropout on the last layer's output, and where the next two are not given."""
+
+    dropout_input: float | None = None
+    """Dropout on the embedded tokens; default: as --dropout."""
+
+    dropout_hidden: float | None = None
+    """Dropout between layers; default: as --dropout."""
+
+    dropout_embedding: float = 0.0
+    """Share of tokens whose whole embedding is dropped, for one step's batch."""
+
+    locked_dropout: bool = False
+    """Use one dropout mask for all times of a batch (variational dropout)."""
+
+    weight_drop: float = 0.0
+    """DropConnect: share of recurrent weights dropped, drawn once per batch."""
+
+    zoneout: float = 0.0
+    """Share of state units that keep their previous value, drawn per step."""
+
+    activation_penalty: float = 0.0
+    """AR: factor on the mean square of the dropped-out output."""
+
+    temporal_penalty: float = 0.0
+    """TAR: factor on the mean square of the output's change from step to step."""
+
+    learned_state: bool = False
+    """Train the initial state rather than start from zeros."""
+
+    initialisation: str = "uniform"
+    """uniform: embedding and decoder in +-0.1, decoder bias 0; torch: torch.nn's own."""
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Hidden size of each layer."""
+        return tuple(self.hidden_sizes) or (self.hidden_size,) * self.num_layers
+
+    @property
+    def input_rate(self) -> float:
+        """Dropout on the embedded tokens."""
+        return self.dropout if self.dropout_input is None else self.dropout_input
+
+    @property
+    def hidden_rate(self) -> float:
+        """Dropout between layers."""
+        return self.dropout if self.dropout_hidden is None else self.dropout_hidden
+
+    def validate(self) -> None:
+        """Raise OptionError, naming the flag, if any option is outside its range."""
+        if self.cell not in REGISTRY:
+            raise unknown("cell", self.cell, REGISTRY)
+        _check_choice("--decoder", self.decoder, ("linear", *NONLINEARITIES))
+        _check_choice("--softmax", self.softmax, ("full", "adaptive"))
+        _check_choice("--initialisation", self.initialisation, ("uniform", "torch"))
+        _check_size("--embedding-size", self.embedding_size)
+        _check_size("--hidden-size", self.hidden_size)
+        _check_size("--num-layers", self.num_layers, MAX_LAYERS)
+        for size in self.hidden_sizes:
+            _check_size("--hidden-sizes", size)
+        if len(self.hidden_sizes) > MAX_LAYERS:
+            raise OptionError(f"--hidden-sizes: expected at most {MAX_LAYERS} layers")
+        if self.proj_size:
+            _check_size("--proj-size", self.proj_size)
+        for name in _RATES:
+            _check_rate(_flag(name), getattr(self, name))
+        for name in ("activation_penalty", "temporal_penalty"):
+            value = getattr(self, name)
+            if not (0 <= value < math.inf):
+                raise OptionError(f"{_flag(name)}: expected a number of at least 0, found {value}")
+        if self.softmax == "adaptive" and (self.tied or self.decoder != "linear"):
+            raise OptionError("--softmax adaptive: needs --decoder linear and no --tied")
+
+
+_RATES = (
+    "dropout",
+    "dropout_input",
+    "dropout_hidden",
+    "dropout_embedding",
+    "weight_drop",
+    "zoneout",
+)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_choice(flag: str, found: str, valid: Sequence[str]) -> None:
+    if found not in valid:
+        raise OptionError(f"{flag}: expected one of {', '.join(valid)}, found {found!r}")
+
+
+def _check_size(flag: str, found: int, largest: int = MAX_SIZE) -> None:
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= largest:
+        raise OptionError(f"{flag}: expected a whole number from 1 to {largest:,}, found {found}")
+
+
+def _check_rate(flag: str, found: float | None) -> None:
+    if found is not None and not 0 <= found < 1:
+        raise OptionError(f"{flag}: expected a share of at least 0 and below 1, found {found}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(LanguageModelOptions):
+    """Everything that a language model is built from; JSON-able by `to_dict`."""
+
+    vocab_size: int
+
+    @classmethod
+    def from_options(cls, options: LanguageModelOptions, vocab_size: int) -> LanguageModelConfig:
+        """`options` for a vocabulary of `vocab_size` tokens."""
+        return cls(vocab_size=vocab_size, **_values(options))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LanguageModelConfig:
+        """The config that `to_dict` wrote; OptionError on names or types it does not have."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                raise unknown("language model option", name, fields)
+        if "vocab_size" not in values:
+            raise OptionError("language model config: expected a vocab_size, found none")
+        known = dict(values)
+        for name in ("hidden_sizes", "cutoffs"):
+            if name in known:
+                known[name] = _int_tuple(name, known[name])
+        config = cls(**known)
+        config.validate()
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: numbers, strings, lists."""
+        values = _values(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def validate(self) -> None:
+        """Raise OptionError if anything is outside its range."""
+        for field in dataclasses.fields(self):
+            value, expected = getattr(self, field.name), _TYPES[str(field.type)]
+            if not isinstance(value, expected) or (
+                isinstance(value, bool) and bool not in expected
+            ):
+                raise OptionError(f"{_flag(field.name)}: expected {field.type}, found {value!r}")
+        super().validate()
+        _check_size("--vocab-size", self.vocab_size, 1 << 31)
+        cutoffs = self.cutoffs
+        if list(cutoffs) != sorted(set(cutoffs)) or any(
+            not 0 < cut < self.vocab_size for cut in cutoffs
+        ):
+            raise OptionError(
+                f"--cutoffs: expected rising numbers between 0 and the vocabulary's size "
+                f"{self.vocab_size}, found {list(cutoffs)}"
+            )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "tuple[int, ...]": (tuple,),
+}
+
+
+def _values(options: LanguageModelOptions) -> dict[str, Any]:
+    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+
+
+def _int_tuple(name: str, found: object) -> tuple[int, ...]:
+    if not isinstance(found, (list, tuple)) or not all(type(item) is int for item in found):
+        raise OptionError(f"{_flag(name)}: expected a list of whole numbers, found {found!r}")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class LanguageOutput:
+    """What the model computes from tokens.
+
+    Attributes:
+        logits: float32 scores (T, B, V), (1, B, V) for "last", None for "none"; log-probabilities
+            with an adaptive softmax.
+        h: the last layer's outputs (T, B, H), before output dropout.
+        state: pass it back in to continue.
+        record: what was asked for, or None.
+        engine: name of the engine that ran.
+    """
+
+    logits: Tensor | None
+    h: Tensor
+    state: State
+    record: Records | None
+    engine: str
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """The cost of one chunk.
+
+    Attributes:
+        loss: scalar with its graph, penalties included.
+        nats: scalar without a graph: mean nats per target, no penalties.
+        state: the state after the chunk, with its graph.
+        h: the last layer's outputs (T, B, H).
+        engine: name of the engine that ran.
+    """
+
+    loss: Tensor
+    nats: Tensor
+    state: State
+    h: Tensor
+    engine: str
+
+
+class LanguageModel(nn.Module):
+    """A recurrent language model: embedding, Stack, decoder.
+
+    Args:
+        config: sizes, sharing and regularisation.
+        counts: (V,) how often each token occurs; an adaptive softmax orders its clusters by it.
+    Raises:
+        OptionError: if an option is outside its range.
+    """
+
+    config: LanguageModelConfig
+
+    def __init__(self, config: LanguageModelConfig, counts: Tensor | None = None) -> None:
+        super().__init__()
+        config.validate()
+        self.config = config
+        size, width = config.vocab_size, config.embedding_size
+        self.embedding = nn.Embedding(size, width)
+        self.stack = Stack(
+            config.cell,
+            width,
+            list(config.layer_sizes),
+            len(config.layer_sizes),
+            dropout=config.hidden_rate if len(config.layer_sizes) > 1 else 0.0,
+            proj_size=config.proj_size,
+            locked_dropout=config.locked_dropout,
+            weight_drop=config.weight_drop,
+            zoneout=config.zoneout,
+            learned_state=config.learned_state,
+        )
+        self.projection: nn.Linear | None = None
+        self.decoder: nn.Linear | None = None
+        self.softmax: AdaptiveSoftmax | None = None
+        self.bias: nn.Parameter | None = None
+        self._build_decoder(self.stack.output_size, counts)
+        if config.initialisation == "uniform":
+            self._initialise()
+
+    def _build_decoder(self, width: int, counts: Tensor | None) -> None:
+        config = self.config
+        if config.softmax == "adaptive":
+            frequency = torch.ones(config.vocab_size) if counts is None else counts
+            cutoffs = list(config.cutoffs) or None
+            self.softmax = AdaptiveSoftmax(width, frequency, cutoffs=cutoffs)
+            # kept, so that the stored config alone gives the shapes
+            self.config = dataclasses.replace(config, cutoffs=tuple(self.softmax.cutoffs))
+        elif config.tied:
+            if width != config.embedding_size:
+                self.projection = nn.Linear(width, config.embedding_size, bias=False)
+            self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        else:
+            self.decoder = nn.Linear(width, config.vocab_size)
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """word_language_model's: in its order, so that equal seeds give equal weights."""
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if self.decoder is not None:
+            nn.init.zeros_(self.decoder.bias)
+            nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+        return self.config.vocab_size
+
+    def zero_state(self, batch: int) -> State:
+        """The state before the first token, for `batch` columns."""
+        return self.stack.zero_state(batch)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        state: State = None,
+        *,
+        logits: str = "all",
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        start: int | Tensor = 0,
+        engine: str = "auto",
+        record: Record | None = None,
+        control: Control | None = None,
+    ) -> LanguageOutput:
+        """Scores of the token after each of `tokens`.
+
+        Args:
+            tokens: ids (T, B), int64.
+            state: from an earlier call; None begins anew.
+            logits: "all", "last" (each column's last valid time) or "none".
+            lengths: valid steps of each column (B,); default: all T.
+            reset: (T, B), true where a column's state is cleared before that step.
+            start: time of the first token, a number or (B,).
+            engine: name of an engine, or "auto".
+            record: what to read.
+            control: what to set.
+        Raises:
+            ShapeError: if `tokens` is not (T, B) of whole numbers.
+            DataError: if a token is not in the vocabulary.
+        """
+        if logits not in ("all", "last", "none"):
+            raise unknown("logits", logits, ("all", "last", "none"))
+        self._check_tokens(tokens)
+        out = self.stack(
+            self._embed(tokens),
+            state,
+            lengths=lengths,
+            reset=reset,
+            start=start,
+            engine=engine,
+            record=record,
+            control=control,
+        )
+        scores = None
+        if logits != "none":
+            h = out.h if logits == "all" else _last(out.h, lengths)
+            scores = self._scores(self._drop(h, "output", self.config.dropout))
+        return LanguageOutput(scores, out.h, out.state, out.record, out.engine)
+
+    def loss(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        state: State = None,
+        *,
+        start: int = 0,
+        engine: str = "auto",
+    ) -> LossOutput:
+        """Mean cross entropy of `targets` (T, B) given `tokens` (T, B), penalties added."""
+        if targets.shape != tokens.shape:
+            raise ShapeError(
+                f"expected targets of tokens' shape {tuple(tokens.shape)}, "
+                f"found {tuple(targets.shape)}"
+            )
+        out = self(tokens, state, logits="none", start=start, engine=engine)
+        dropped = self._drop(out.h, "output", self.config.dropout)
+        loss = self._cross_entropy(dropped.flatten(0, 1), targets.flatten())
+        nats = loss.detach()
+        if self.config.activation_penalty:
+            loss = loss + activation_regularisation(dropped, self.config.activation_penalty)
+        if self.config.temporal_penalty and len(out.h) > 1:
+            loss = loss + temporal_activation_regularisation(out.h, self.config.temporal_penalty)
+        return LossOutput(loss, nats, out.state, out.h, out.engine)
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        if tokens.dim() != 2 or tokens.is_floating_point():
+            raise ShapeError(
+                f"expected tokens (T, B) of whole numbers, "
+                f"found {tuple(tokens.shape)} of {tokens.dtype}"
+            )
+        # on an accelerator the check would wait for the device at each step
+        if tokens.numel() and tokens.device.type == "cpu":
+            low, high = (int(v) for v in torch.aminmax(tokens))
+            if low < 0 or high >= self.vocab_size:
+                raise DataError(
+                    f"expected tokens from 0 to {self.vocab_size - 1}, "
+                    f"found {low if low < 0 else high}: was another tokenizer used?"
+                )
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        x = F.embedding(tokens, self.embedding.weight)
+        rate = self.config.dropout_embedding
+        if self.training and rate:
+            rows = _mask("embedding", (self.vocab_size,), rate, x)
+            x = x * rows[tokens].unsqueeze(-1)
+        return self._drop(x, "input", self.config.input_rate)
+
+    def _drop(self, x: Tensor, name: str, rate: float) -> Tensor:
+        if not self.training or not rate:
+            return x
+        shape = (1, *x.shape[1:]) if self.config.locked_dropout else tuple(x.shape)
+        return x * _mask(name, shape, rate, x)
+
+    def _weights(self) -> tuple[Tensor, Tensor | None]:
+        """The decoder's weight (V, H or E) and bias (V,)."""
+        if self.decoder is not None:
+            return self.decoder.weight, self.decoder.bias
+        return self.embedding.weight, self.bias
+
+    def _project(self, h: Tensor) -> Tensor:
+        return h if self.projection is None else self.projection(h)
+
+    def _scores(self, h: Tensor) -> Tensor:
+        if self.softmax is not None:
+            return self.softmax.log_probs(h).float()
+        scores = F.linear(self._project(h), *self._weights())
+        if self.config.decoder != "linear":
+            scores = NONLINEARITIES[self.config.decoder](scores)
+        return scores if scores.dtype == torch.float64 else scores.float()
+
+    def _cross_entropy(self, h: Tensor, targets: Tensor) -> Tensor:
+        if self.softmax is not None:
+            return self.softmax.loss(h, targets)
+        if self.config.decoder != "linear":
+            return F.cross_entropy(self._scores(h), targets)
+        weight, bias = self._weights()
+        return linear_cross_entropy(self._project(h), weight, bias, targets)
+
+    def extra_repr(self) -> str:
+        return f"vocab_size={self.vocab_size}, tied={self.config.tied}"
+
+
+def _mask(name: str, shape: Sequence[int], rate: float, like: Tensor) -> Tensor:
+    return Noise.draw().keep(name, shape, rate, dtype=like.dtype, device=like.device)
+
+
+def _last(h: Tensor, lengths: Tensor | None) -> Tensor:
+    """(1, B, H): `h` at each column's last valid time; time 0 where there is none."""
+    if lengths is None:
+        return h[-1:]
+    index = (lengths.to(h.device) - 1).clamp(min=0)
+    return h.gather(0, index.view(1, -1, 1).expand(1, -1, h.shape[-1]))

@@ -1,0 +1,174 @@
+"""Named settings: plain values of options, each with where it comes from.
+
+A preset is a starting point; an option given beside it wins. It knows no option class: whoever uses it
+hands its values to the options that have those names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from gatewise.errors import unknown
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named setting.
+
+    Attributes:
+        name: on the command line.
+        mapping: what it trains ("lm").
+        summary: one line.
+        source: where the values come from.
+        values: option name -> value.
+    """
+
+    name: str
+    mapping: str
+    summary: str
+    source: str
+    values: Mapping[str, Any]
+
+
+def _preset(name: str, summary: str, source: str, **values: Any) -> Preset:
+    return Preset(name, "lm", summary, source, MappingProxyType(values))
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            _preset(
+                "char",
+                "characters, a few minutes on two CPU cores",
+                "measured here: an LSTM of 512, bfloat16, AdamW with a cosine",
+                tokenizer="char",
+                cell="lstm",
+                embedding_size=128,
+                hidden_size=512,
+                num_layers=1,
+                batch_size=64,
+                bptt=64,
+                optimizer="adamw",
+                lr=4e-3,
+                beta2=0.99,
+                weight_decay=0.01,
+                schedule="cosine",
+                warmup=50,
+                clip_norm=1.0,
+                dtype="auto",
+                minutes=3.0,
+            ),
+            _preset(
+                "tiny",
+                "seconds, to see that everything works",
+                "a small network of this project",
+                tokenizer="char",
+                cell="lstm",
+                embedding_size=32,
+                hidden_size=64,
+                num_layers=1,
+                batch_size=16,
+                bptt=32,
+                optimizer="adamw",
+                lr=1e-2,
+                schedule="cosine",
+                warmup=10,
+                clip_norm=1.0,
+                steps=150,
+                log_every=25,
+            ),
+            _preset(
+                "word-language-model",
+                "words, the lecture's reference program",
+                "pytorch/examples, word_language_model: main.py's default options",
+                tokenizer="word",
+                cell="lstm",
+                embedding_size=200,
+                hidden_size=200,
+                num_layers=2,
+                dropout=0.2,
+                initialisation="uniform",
+                batch_size=20,
+                eval_batch_size=10,
+                bptt=35,
+                optimizer="sgd",
+                lr=20.0,
+                schedule="plateau",
+                decay=4.0,
+                clip_norm=0.25,
+                epochs=40.0,
+                log_every=200,
+                seed=1111,
+            ),
+            _preset(
+                "char-rnn",
+                "characters, torch-rnn's default options",
+                "jcjohnson/torch-rnn, train.lua: default options (Adam, halved every 5 epochs)",
+                tokenizer="char",
+                cell="lstm",
+                embedding_size=64,
+                hidden_size=128,
+                num_layers=2,
+                batch_size=50,
+                bptt=50,
+                optimizer="adam",
+                lr=2e-3,
+                schedule="step",
+                decay=2.0,
+                decay_every=5.0,
+                clip_norm=None,
+                clip_value=5.0,
+                epochs=50.0,
+                eval_every=1000,
+                checkpoint_every=1000,
+            ),
+            _preset(
+                "awd-lstm",
+                "words, strong regularisation; meant for a GPU",
+                "Merity et al. 2017 (arXiv 1708.02182), the authors' WikiText-2 command",
+                tokenizer="word",
+                cell="lstm",
+                embedding_size=400,
+                hidden_sizes=(1150, 1150, 400),
+                tied=True,
+                locked_dropout=True,
+                dropout=0.4,
+                dropout_hidden=0.2,
+                dropout_input=0.65,
+                dropout_embedding=0.1,
+                weight_drop=0.5,
+                activation_penalty=2.0,
+                temporal_penalty=1.0,
+                initialisation="uniform",
+                batch_size=80,
+                eval_batch_size=10,
+                bptt=70,
+                random_bptt=True,
+                optimizer="ntasgd",
+                lr=30.0,
+                nonmono=5,
+                weight_decay=1.2e-6,
+                schedule="constant",
+                clip_norm=0.25,
+                epochs=750.0,
+                log_every=200,
+                seed=1882,
+            ),
+        )
+    }
+)
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        UnknownNameError: if there is none.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,47 @@
+"""Training: the one loop for all mappings, its options, and what watches it."""
+
+from gatewise.train.build import (
+    check_names,
+    count_parameters,
+    language_learner,
+    option_values,
+    with_values,
+)
+from gatewise.train.loop import TrainResult, train
+from gatewise.train.options import TextOptions, TrainOptions
+from gatewise.train.progress import (
+    BarProgress,
+    PlainProgress,
+    duration,
+    evaluation_line,
+    progress_for,
+    progress_line,
+    started_line,
+)
+from gatewise.train.tensorboard import TensorBoardWatcher
+from gatewise.train.watch import Evaluated, Progress, Started, Watcher, Watchers
+
+__all__ = [
+    "BarProgress",
+    "Evaluated",
+    "PlainProgress",
+    "Progress",
+    "Started",
+    "TensorBoardWatcher",
+    "TextOptions",
+    "TrainOptions",
+    "TrainResult",
+    "Watcher",
+    "Watchers",
+    "check_names",
+    "count_parameters",
+    "duration",
+    "evaluation_line",
+    "language_learner",
+    "option_values",
+    "progress_for",
+    "progress_line",
+    "started_line",
+    "train",
+    "with_values",
+]

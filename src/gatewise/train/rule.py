@@ -1,0 +1,128 @@
+"""The update rule of a run: clipping, optimizer, schedule and averaging behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from gatewise.optim import (
+    NTASGD,
+    Schedule,
+    averaged_weights,
+    build_optimizer,
+    build_schedule,
+    clip_gradients,
+)
+from gatewise.train.options import TrainOptions
+
+
+class Rule:
+    """How gradients change the weights of `model`, as `options` say."""
+
+    def __init__(self, model: nn.Module, options: TrainOptions) -> None:
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._options = options
+        self.optimizer = build_optimizer(
+            options.optimizer,
+            model.named_parameters(),
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            **_optimizer_options(options),
+        )
+        self.schedule: Schedule = build_schedule(
+            options.schedule,
+            self.optimizer,
+            warmup=options.warmup,
+            **_schedule_options(options),
+        )
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return self.schedule.lr
+
+    def clip(self) -> Tensor:
+        """Clip the gradients; their norm before, a scalar."""
+        options = self._options
+        report = clip_gradients(
+            self._parameters, options.clip_norm or None, options.clip_value or None
+        )
+        return report.norm
+
+    def update(self, lr_scale: float, progress: float) -> None:
+        """Take the step; the run is `progress` (0 to 1) done after it."""
+        if lr_scale == 1.0:
+            self.optimizer.step()
+        else:
+            with self.schedule.scaled(lr_scale):
+                self.optimizer.step()
+        self.schedule.step()
+        self.schedule.at(progress)
+
+    def validation(self, nats: float) -> str | None:
+        """Take note of a validation loss; a line if that changes the rule."""
+        before = self.lr
+        self.schedule.validation(nats)
+        if isinstance(self.optimizer, NTASGD) and self.optimizer.validation(nats):
+            return "validation no longer improves: the weights are averaged from here on"
+        if self.lr != before:
+            return f"validation did not improve: learning rate {before:g} -> {self.lr:g}"
+        return None
+
+    @contextmanager
+    def averaged(self) -> Iterator[bool]:
+        """The averaged weights in place, if there are any; whether there are."""
+        averaging = isinstance(self.optimizer, NTASGD) and self.optimizer.averaging
+        with averaged_weights(self.optimizer):
+            yield averaging
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs; taken inside `averaged` it holds the raw weights too."""
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; raw weights in it go into the model."""
+        groups = [(g["lr"], g["weight_decay"]) for g in self.optimizer.param_groups]
+        base = list(self.schedule.state_dict()["base"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, (lr, weight_decay) in zip(self.optimizer.param_groups, groups, strict=True):
+            # what this run's options say counts, also where they were changed
+            group["lr"], group["weight_decay"] = lr, weight_decay
+            group |= {k: v for k, v in self.optimizer.defaults.items() if k in _CHANGEABLE}
+        self.schedule.load_state_dict(state["schedule"] | {"base": base})
+
+
+_CHANGEABLE = frozenset({"momentum", "betas", "alpha"})
+
+
+def _optimizer_options(options: TrainOptions) -> dict[str, Any]:
+    if options.optimizer in ("adam", "adamw"):
+        return {"betas": (options.beta1, options.beta2)}
+    if options.optimizer == "ntasgd":
+        return {"non_monotone": options.nonmono}
+    if options.optimizer == "rmsprop":
+        return {"momentum": options.momentum, "alpha": options.alpha}
+    return {"momentum": options.momentum}
+
+
+def _schedule_options(options: TrainOptions) -> dict[str, Any]:
+    final = options.min_lr / options.lr
+    if options.schedule == "cosine":
+        return {"final": final}
+    if options.schedule == "plateau":
+        return {"divisor": options.decay, "final": final}
+    if options.schedule == "step":
+        return {"gamma": 1 / options.decay, "milestones": _milestones(options)}
+    return {}
+
+
+def _milestones(options: TrainOptions) -> tuple[float, ...]:
+    """Shares of the run, or of its epochs, at which the step schedule falls."""
+    every, epochs = options.decay_every, options.epochs
+    if every is None or epochs is None:
+        return (0.5, 0.75)
+    falls = (k * every for k in range(1, int(epochs / every) + 1))
+    return tuple(at / epochs for at in falls if at < epochs)
