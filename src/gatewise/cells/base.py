@@ -57,7 +57,7 @@ class Law:
         return self.pre if self.recurrent is None else self.recurrent
 
     def names(self, projected: bool = False) -> tuple[str, ...]:
-        """Every name that can be recorded and controlled, in order of computation.
+        """Every name that can be recorded and controlled: pre-activations, gates, states.
 
         ``f.pre`` is the pre-activation of f (``n.x`` and ``n.h`` where the equations read its parts
         apart), ``c.new`` the next state before zoneout, ``c`` after it.
@@ -65,8 +65,9 @@ class Law:
         graph = self.graph
         names = [f"{n}.pre" for n in graph.pre]
         names += [f"{n}.{part}" for n in graph.parts for part in self._parts(n)]
-        for _, name in sorted(graph.names.items()):
-            if name in self.states and not (name == "h" and projected):
+        names += graph.gates
+        for name in [*(n for n in self.states if n != "h"), "h"]:
+            if not (name == "h" and projected):
                 names.append(f"{name}.new")
             names.append(name)
         return tuple(names + ["proj.new", "proj"] * projected)
