@@ -162,7 +162,7 @@ class Bare:
             shutil.copy(ROOT / name, self.clone / name)
         self.bin = folder / "bin"
         self.bin.mkdir()
-        for tool in "cat cksum cp chmod date dirname kill mkdir rm sh sleep tail".split():  # noqa: SIM905
+        for tool in "cat cksum cp chmod date dirname kill mkdir rm sh sleep tail uname".split():  # noqa: SIM905
             if found := shutil.which(tool):
                 (self.bin / tool).symlink_to(found)
         if python is not None:
