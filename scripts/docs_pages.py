@@ -1,34 +1,83 @@
-"""Pages that mkdocs makes while it builds: a reference page for each module of the package, and the
-list of errors. So neither can fall behind the source."""
+"""Pages that mkdocs makes while it builds: the help of each command, and a reference page for each
+module of the package. So neither can fall behind the source."""
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-from architecture import ORDER, present
+from architecture import ORDER, PACKAGE, present
+from gatewise.cli.verbs import VERBS
+
+log = logging.getLogger("mkdocs.hooks.docs_pages")
 
 # What people meet through a command or a page, not through Python.
 NOT_FOR_IMPORT = {"cli", "serve", "studio"}
 
-
-def documented() -> list[str]:
-    """The modules that get a page, in the order of their imports."""
-    built = present()
-    return [name for name in ORDER if name in built and name not in NOT_FOR_IMPORT]
+# Verbs that have verbs of their own.
+BELOW = {"train": ("lm",), "inspect": ("batches",)}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    names = documented()
-    links = "\n".join(f"- [gatewise.{name}]({name}.md)" for name in names)
-    pages = {"index": f"# Reference\n\nFrom the source, in the order of its imports.\n\n{links}\n"}
-    pages |= {name: f"# gatewise.{name}\n\n{directive(name)}" for name in names}
-    for name, content in pages.items():
-        files.append(File.generated(config, f"reference/{name}.md", content=content))
+    for path, content in {"commands.md": commands(), **reference()}.items():
+        files.append(File.generated(config, path, content=content))
     return files
 
 
-def directive(name: str) -> str:
-    """A module's page: what it exports, then what its files hold."""
-    return f"::: gatewise.{name}\n    options:\n      show_root_heading: false\n      show_submodules: false\n"
+# ---------------------------------------------------------------------------- reference
+
+
+def reference() -> dict[str, str]:
+    """A page for each module, in the order of their imports."""
+    names = [n for n in ORDER if n in present() and n not in NOT_FOR_IMPORT]
+    links = "\n".join(f"- [gatewise.{name}]({name}.md)" for name in names)
+    pages = {"index": f"# Reference\n\nFrom the source, in the order of its imports.\n\n{links}\n"}
+    for name in names:
+        options = "    options:\n      show_root_heading: false\n      show_submodules: false\n"
+        pages[name] = f"# gatewise.{name}\n\n::: gatewise.{name}\n{options}"
+    return {f"reference/{name}.md": content for name, content in pages.items()}
+
+
+# ---------------------------------------------------------------------------- commands
+
+
+def commands() -> str:
+    """What `gatewise --help` and the help of each verb say."""
+    parts = ["# Commands\n\nWhat `--help` says.\n", _block("gatewise", [])]
+    for words in _verbs():
+        parts.append(_block(" ".join(["gatewise", *words]), words))
+    return "\n".join(parts)
+
+
+def _verbs() -> Iterator[list[str]]:
+    for verb in VERBS:
+        module = verb.path.split(":")[0].removeprefix("gatewise.").replace(".", "/")
+        if (PACKAGE / f"{module}.py").exists() or (PACKAGE / module).is_dir():
+            yield [verb.name]
+            for below in BELOW.get(verb.name, ()):
+                yield [verb.name, below]
+
+
+def _block(title: str, words: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "gatewise", *words, "--help"],
+        env={**os.environ, "COLUMNS": "96", "NO_COLOR": "1", "TERM": "dumb"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode:
+        log.warning("%s --help ends with status %d: %s", title, done.returncode, done.stderr[-300:])
+    text = "\n".join(
+        line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", done.stdout).splitlines()
+    )
+    return f"## {title}\n\n````text\n{text.strip()}\n````\n"
