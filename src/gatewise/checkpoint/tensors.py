@@ -29,7 +29,7 @@ from gatewise.checkpoint.disk import (
     refuse_holes,
 )
 
-MAX_HEADER = 4 << 20  # bytes; about 40,000 tensors
+MAX_HEADER = 1 << 20  # bytes; some 8,000 tensors
 MAX_DIMENSIONS = 16
 _METADATA = "__metadata__"
 _DTYPES: dict[str, torch.dtype] = {
