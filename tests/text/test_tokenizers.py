@@ -114,13 +114,25 @@ def test_bpe_and_others_survive_json(tokenizer: Tokenizer, text: str) -> None:
     assert again.tokens == tokenizer.tokens
 
 
-def test_large_bpe_texts_are_tokenised_in_parts_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+SPACES = [" ", "  ", "\n", "\t", "\r", "\u00a0", "\u3000", "\x1c", "\x85", "\u180e", "\u200b"]
+
+
+@given(parts=st.lists(st.sampled_from(["the", "'s", "12", "é", "漢", "!?", *SPACES]), max_size=20))
+def test_bpe_in_units_is_bpe_of_the_whole(parts: list[str]) -> None:
+    text = "".join(parts)
     tokenizer = TOKENIZERS["bpe"]
-    text = TEXT * 20 + "   \n \n  x" + " " * 50 + "y"
-    whole = tokenizer.encode(text).tolist()
-    monkeypatch.setattr("gatewise.text.bpe._PART", 7)
-    assert tokenizer.encode(text).tolist() == whole
-    assert tokenizer.decode(whole) == text
+    assert isinstance(tokenizer, BpeTokenizer)
+    whole = tokenizer._engine.encode(text).ids
+    for _ in range(2):  # the second time from the cache
+        assert tokenizer.encode(text).tolist() == whole
+
+
+def test_bpe_of_a_word_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.text.bpe._LONGEST", 7)
+    monkeypatch.setattr("gatewise.text.bpe._CACHED", 2)
+    text = "thethethethe the catcatcatcat " * 3
+    tokenizer = BpeTokenizer.build([text])
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_char_unknowns() -> None:

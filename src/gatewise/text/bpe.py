@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,14 @@ from gatewise.text.base import (
 )
 
 DEFAULT_VOCAB_SIZE = 8192
-_PART = 2**14
-"""Characters per string given to the library, which runs several at a time."""
+_LONGEST = 2**16
+"""Characters; the library's memory grows fast with a "word" of megabytes, so it is cut."""
+_CACHED = 2**17
+"""Units whose ids are remembered: text repeats its words."""
+
+# No piece goes from what is no space to a space or line end, so text may be cut there. Other
+# white space is left where it is: the library and Python do not agree on all of it.
+_UNIT = re.compile(r"\s*\S+(?:(?![ \n\t\r])\s+\S+)*|\s+")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -62,6 +70,7 @@ class BpeTokenizer(Tokenizer):
 
     def __init__(self, engine: tokenizers.Tokenizer) -> None:
         self._engine = engine
+        self._cache: dict[str, list[int]] = {}
         self.vocab_size = engine.get_vocab_size()
         vocabulary = sorted(engine.get_vocab().items(), key=lambda item: item[1])
         self._bytes = [bytes(_BYTES[c] for c in token) for token, _ in vocabulary]
@@ -104,7 +113,8 @@ class BpeTokenizer(Tokenizer):
             nonlocal seen
             for chunk in chunks:
                 seen += len(chunk)
-                yield from _parts(replace_surrogates(chunk))
+                units = _units(replace_surrogates(chunk))
+                yield from ("".join(units[i : i + 1000]) for i in range(0, len(units), 1000))
 
         engine.train_from_iterator(parts(), trainer)
         if not seen:
@@ -139,10 +149,17 @@ class BpeTokenizer(Tokenizer):
         return 0
 
     def encode(self, text: str) -> Ids:
-        parts = list(_parts(replace_surrogates(text)))
-        encodings = self._engine.encode_batch_fast(parts, add_special_tokens=False)
-        rows = [np.array(encoding.ids, np.int64) for encoding in encodings]
-        return np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        units = _units(replace_surrogates(text))
+        known: dict[str, list[int] | None] = {u: self._cache.get(u) for u in units}
+        missing = [unit for unit, ids in known.items() if ids is None]
+        encodings = self._engine.encode_batch_fast(missing, add_special_tokens=False)
+        new = {u: encoding.ids for u, encoding in zip(missing, encodings, strict=True)}
+        known.update(new)
+        if len(self._cache) + len(new) > _CACHED:
+            self._cache = {}
+        self._cache.update({u: ids for u, ids in new.items() if len(u) < 64})
+        ids = chain.from_iterable(map(known.__getitem__, units))  # type: ignore[arg-type]
+        return np.fromiter(ids, np.int64)
 
     def unknowns(self, text: str) -> list[str]:
         return surrogates(text)
@@ -159,27 +176,12 @@ class BpeTokenizer(Tokenizer):
         return self._widths[as_ids(ids, self.vocab_size)]
 
 
-def _parts(text: str) -> Iterable[str]:
-    """`text` in parts that the library tokenises independently, so that it can run several."""
-    start = 0
-    while start < len(text):
-        end = _safe_end(text, start + _PART)
-        yield text[start:end]
-        start = end
-
-
-def _safe_end(text: str, at: int) -> int:
-    """The first place from `at` on where a piece cannot go across; the end if there is none."""
-    limit = at + 2**18  # the library's memory grows fast with a "word" of megabytes
-    while at < len(text):
-        found = [i for i in (text.find(" ", at, limit), text.find("\n", at, limit)) if i >= 0]
-        if not found:
-            return min(limit, len(text))
-        at = min(found)
-        if not text[at - 1].isspace():
-            return at
-        at += 1
-    return len(text)
+def _units(text: str) -> list[str]:
+    """`text` in units that the library tokenises independently."""
+    units = _UNIT.findall(text)
+    if max(map(len, units), default=0) <= _LONGEST:
+        return units
+    return [u[i : i + _LONGEST] for u in units for i in range(0, len(u), _LONGEST)]
 
 
 def _show(token: bytes) -> str:
