@@ -290,7 +290,7 @@ def test_every_option_has_its_help() -> None:
     import ast
     import inspect
 
-    from gatewise.mappings.seq_to_seq import LanguageModelOptions
+    from gatewise.mappings.options import LanguageModelOptions
 
     body = ast.parse(inspect.getsource(LanguageModelOptions)).body[0]
     assert isinstance(body, ast.ClassDef)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from gatewise.errors import DataError, OptionError
 from gatewise.mappings import (
-    Evaluation,
     LanguageLearner,
     LanguageModel,
     LanguageModelConfig,
@@ -146,12 +145,6 @@ def test_evaluation_can_be_stopped_and_refuses_nothing_to_read(corpus: Corpus) -
     assert not taught.has_part("elsewhere")
     with pytest.raises(DataError, match="elsewhere"):
         taught.evaluate("elsewhere")
-
-
-def test_a_perplexity_beyond_numbers_is_infinite() -> None:
-    assert Evaluation(8000.0, 10).perplexity == math.inf
-    assert math.isnan(Evaluation(math.nan, 10).perplexity)
-    assert "bits_per_character" not in Evaluation(1.0, 1).to_dict()
 
 
 def test_a_text_too_small_for_the_columns_is_refused(corpus: Corpus) -> None:

@@ -35,7 +35,8 @@ def run_in(corpus: Corpus) -> Run:
     def run(folder: Path, **values: Any) -> tuple[TrainResult, LanguageLearner, Collector]:
         learner, training = build(corpus, **values)
         watcher = Collector()
-        with RunFolder.resume(folder) as run_folder:
+        opened = RunFolder.resume(folder) if folder.exists() else RunFolder.create(folder)
+        with opened as run_folder:
             result = train(learner, run_folder, training, watcher)
         return result, learner, watcher
 

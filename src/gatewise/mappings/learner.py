@@ -7,13 +7,13 @@ position alone, so that a run can be taken up again at any step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from gatewise.metrics import Tally
 from gatewise.types import State
 
 
@@ -55,60 +55,6 @@ class Loss:
     engine: str = ""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The cost of a whole part of the data.
-
-    Attributes:
-        nats: sum over all predictions.
-        tokens: predictions.
-        characters: characters that the predicted tokens stand for; 0 where there are none.
-    """
-
-    nats: float
-    tokens: int
-    characters: int = 0
-
-    @property
-    def nats_per_token(self) -> float:
-        return self.nats / self.tokens
-
-    @property
-    def perplexity(self) -> float:
-        """exp of the mean nats per token; inf where that overflows."""
-        mean = self.nats_per_token
-        return math.exp(mean) if mean < 700 else math.inf if mean == mean else math.nan
-
-    @property
-    def bits_per_token(self) -> float:
-        return self.nats_per_token / math.log(2)
-
-    @property
-    def nats_per_character(self) -> float:
-        """NaN where the targets have no characters."""
-        return self.nats / self.characters if self.characters else math.nan
-
-    @property
-    def bits_per_character(self) -> float:
-        return self.nats_per_character / math.log(2)
-
-    def to_dict(self) -> dict[str, float]:
-        """All figures, JSON-able."""
-        figures = {
-            "nats_per_token": self.nats_per_token,
-            "perplexity": self.perplexity,
-            "bits_per_token": self.bits_per_token,
-            "tokens": self.tokens,
-        }
-        if self.characters:
-            figures |= {
-                "nats_per_character": self.nats_per_character,
-                "bits_per_character": self.bits_per_character,
-                "characters": self.characters,
-            }
-        return figures
-
-
 class Learner(Protocol):
     """A model together with its data, as the training loop sees them.
 
@@ -140,7 +86,7 @@ class Learner(Protocol):
     def has_part(self, part: str) -> bool:
         """Whether "valid" or "test" can be evaluated."""
 
-    def evaluate(self, part: str, stopped: Callable[[], bool] = ...) -> Evaluation | None:
+    def evaluate(self, part: str, stopped: Callable[[], bool] = ...) -> Tally | None:
         """The cost of a whole part; None if `stopped()` became true on the way."""
 
     def config(self) -> dict[str, Any]:

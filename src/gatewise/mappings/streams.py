@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from gatewise.errors import DataError, OptionError
-from gatewise.mappings.learner import Batch, Evaluation, Loss
+from gatewise.mappings.learner import Batch, Loss
 from gatewise.mappings.seq_to_seq import LanguageModel
+from gatewise.metrics import Tally
 from gatewise.text.batches import Stream
 from gatewise.text.corpora import Corpus, Tokens
 from gatewise.text.tokenizers import Tokenizer
@@ -137,7 +138,7 @@ class LanguageLearner:
         """Whether `part` holds at least one prediction."""
         return part in self.corpus.splits and len(self.corpus.splits[part].ids) >= 2
 
-    def evaluate(self, part: str, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
+    def evaluate(self, part: str, stopped: Callable[[], bool] = lambda: False) -> Tally | None:
         """The cost of `part`, read once with the state carried."""
         if not self.has_part(part):
             raise DataError(f"expected text in the {part!r} part, found none")
@@ -200,7 +201,7 @@ def evaluate_stream(
     window: int = 256,
     engine: str = "auto",
     stopped: Callable[[], bool] = lambda: False,
-) -> Evaluation | None:
+) -> Tally | None:
     """The cost of a whole text, read once with the state carried, as the reference program does.
 
     Every position but the first of each column counts once, however the text is cut into windows.
@@ -221,7 +222,7 @@ def evaluate_stream(
     stream = Stream(ids, max(1, min(batch_size, len(ids) // 2)))
     device = model.embedding.weight.device
     lengths = _characters(tokenizer, model.vocab_size)
-    nats, count, characters = torch.zeros((), dtype=torch.float64, device=device), 0, 0
+    tally = Tally()
     training = model.training
     model.eval()
     try:
@@ -232,12 +233,11 @@ def evaluate_stream(
             x, y = stream.window(start, window)
             out = model.loss(x.to(device), y.to(device), state, start=start, engine=engine)
             state = detach(out.state)
-            nats += out.nats.double() * y.numel()
-            count += y.numel()
-            characters += 0 if lengths is None else int(lengths[y.numpy()].sum())
+            width = 0 if lengths is None else int(lengths[y.numpy()].sum())
+            tally.add(out.nats, y.numel(), width)
     finally:
         model.train(training)
-    return Evaluation(nats.item(), count, characters)
+    return tally
 
 
 def _characters(tokenizer: Tokenizer | None, vocab_size: int) -> np.ndarray | None:

@@ -7,7 +7,7 @@ from gatewise.train.build import (
     option_values,
     with_values,
 )
-from gatewise.train.loop import TrainResult, train
+from gatewise.train.loop import train
 from gatewise.train.options import TextOptions, TrainOptions
 from gatewise.train.progress import (
     BarProgress,
@@ -18,6 +18,7 @@ from gatewise.train.progress import (
     progress_line,
     started_line,
 )
+from gatewise.train.result import TrainResult
 from gatewise.train.tensorboard import TensorBoardWatcher
 from gatewise.train.watch import Evaluated, Progress, Started, Watcher, Watchers
 

@@ -13,11 +13,8 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import OptionError, unknown
-from gatewise.mappings.seq_to_seq import (
-    LanguageModel,
-    LanguageModelConfig,
-    LanguageModelOptions,
-)
+from gatewise.mappings.options import LanguageModelConfig, LanguageModelOptions
+from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.mappings.streams import LanguageLearner, StreamOptions
 from gatewise.text.corpora import Corpus
 from gatewise.train.options import TextOptions, TrainOptions

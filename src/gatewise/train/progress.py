@@ -30,14 +30,21 @@ def progress_line(event: Progress) -> str:
 
 def evaluation_line(event: Evaluated) -> str:
     """One line: nats per token, perplexity, bits per character."""
-    figures = event.figures
-    line = (
-        f"valid at step {event.step:,} ({duration(event.seconds)}): "
-        f"{figures['nats_per_token']:.4f} nats/token, perplexity {figures['perplexity']:,.2f}"
-    )
-    if "bits_per_character" in figures:
-        line += f", {figures['bits_per_character']:.4f} bits/char"
-    return line + (" (averaged weights)" if event.averaged else "") + ("  best" * event.best)
+    shown = [
+        f"{value:,.{digits}f} {unit}"
+        for name, digits, unit in _FIGURES
+        if (value := event.figures.get(name)) is not None
+    ]
+    line = f"valid at step {event.step:,} ({duration(event.seconds)}): "
+    line += ", ".join(shown) if shown else "not a finite number"
+    return line + (" (averaged weights)" if event.averaged else "") + (", best" * event.best)
+
+
+_FIGURES = (
+    ("nats_per_token", 4, "nats/token"),
+    ("perplexity", 2, "perplexity"),
+    ("bits_per_character", 4, "bits/char"),
+)
 
 
 def started_line(event: Started) -> str:

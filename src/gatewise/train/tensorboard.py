@@ -40,7 +40,7 @@ class TensorBoardWatcher(Watcher):
 
     def evaluated(self, event: Evaluated) -> None:
         for name, value in event.figures.items():
-            if math.isfinite(value):
+            if value is not None:
                 self._writer.add_scalar(f"valid/{name}", value, event.step)
 
     def finished(self, result: Any) -> None:

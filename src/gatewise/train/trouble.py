@@ -12,6 +12,7 @@ from gatewise.types import State, state_tensors
 
 WINDOW = 50  # steps over which the loss is averaged before it is judged
 PATIENCE = 3  # windows above the limit before it is said
+MARGIN = 0.1  # nats above the start
 EXPLOSION = 1.0  # nats above the lowest window
 
 
@@ -59,7 +60,7 @@ def check_skips(counters: Counters, limit: int, batch: Batch, cause: str) -> str
 def judge(counters: Counters, nats: float, uniform: float | None) -> str | None:
     """Count a step's loss; a line, once in a run, if the loss diverges.
 
-    The mean over `WINDOW` steps is high if it is above the first window's and above a uniform
+    The mean over `WINDOW` steps is high if it is above the first window's or above a uniform
     guess (ln V), or far above the lowest; `PATIENCE` high windows in a row are said.
     """
     counters.window_nats += nats
@@ -71,7 +72,7 @@ def judge(counters: Counters, nats: float, uniform: float | None) -> str | None:
     if counters.first_nats != counters.first_nats:
         counters.first_nats = mean
     start = counters.first_nats if uniform is None else min(counters.first_nats, uniform)
-    high = mean > start + 0.01 or mean > counters.lowest_nats + EXPLOSION
+    high = mean > start + MARGIN or mean > counters.lowest_nats + EXPLOSION
     counters.lowest_nats = min(counters.lowest_nats, mean)
     counters.high_windows = counters.high_windows + 1 if high else 0
     if counters.high_windows < PATIENCE or counters.warned:

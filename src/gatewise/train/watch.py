@@ -68,7 +68,7 @@ class Evaluated:
     Attributes:
         step: steps done.
         epoch: passes over the data done, with fraction.
-        figures: `mappings.Evaluation.to_dict()`.
+        figures: `metrics.Tally.summary()`; None where one is not finite.
         best: whether it is the best so far.
         averaged: whether averaged weights were measured.
         seconds: since the start.
@@ -76,7 +76,7 @@ class Evaluated:
 
     step: int
     epoch: float
-    figures: dict[str, float]
+    figures: dict[str, Any]
     best: bool
     averaged: bool
     seconds: float
