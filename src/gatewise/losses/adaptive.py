@@ -57,7 +57,6 @@ class AdaptiveSoftmax(nn.Module):
     """
 
     rank: Tensor
-    order: Tensor
 
     def __init__(
         self,
@@ -90,7 +89,6 @@ class AdaptiveSoftmax(nn.Module):
         rank = torch.empty_like(order)
         rank[order] = torch.arange(size)
         self.register_buffer("rank", rank.to(device))
-        self.register_buffer("order", order.to(device))
         self.hidden_size, self.vocab_size = hidden_size, size
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
             hidden_size, size, chosen, div_value, bias, device=device, dtype=dtype
