@@ -13,7 +13,7 @@ from torch import Tensor
 from fakes import FakeModel, FakeTokenizer
 from gatewise.cells import REGISTRY
 from gatewise.errors import CheckpointError, OptionError, ShapeError
-from gatewise.mappings.seq_to_seq import LanguageModel, LanguageModelConfig
+from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.probe import Control, Record
 from gatewise.stack import Stack
 from gatewise.stream import Stream

@@ -1,6 +1,6 @@
 """Continuing a sequence of tokens: sampling, beam search, and where a text ends."""
 
-from gatewise.generate.beam import beam_search
+from gatewise.generate.beam import Hypothesis, beam_search
 from gatewise.generate.choose import draw, filtered
 from gatewise.generate.context import Context, Stepper, TokenModel, read
 from gatewise.generate.endings import Writer
@@ -10,6 +10,7 @@ from gatewise.generate.sampling import Generation, Sample, Step, first_input, ge
 __all__ = [
     "Context",
     "Generation",
+    "Hypothesis",
     "Sample",
     "SamplingOptions",
     "Step",

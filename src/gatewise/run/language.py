@@ -1,0 +1,261 @@
+"""A trained language model, ready to use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gatewise.checkpoint import Checkpoint
+from gatewise.complete import Completer, Completion, Continuation
+from gatewise.errors import CheckpointError, DataError, GatewiseError, unknown
+from gatewise.generate import SamplingOptions
+from gatewise.mappings import LanguageModel, LanguageModelConfig
+from gatewise.mappings.streams import evaluate_stream
+from gatewise.metrics import Tally
+from gatewise.probe import Control, Record, Records
+from gatewise.run.base import Run, check_weights, fill
+from gatewise.stream import Stream
+from gatewise.text.base import Tokenizer
+from gatewise.text.corpora import Tokens
+from gatewise.text.tokenizers import from_json
+
+# What `complete` assumes where nothing is asked for: a little surer than the model itself.
+COMPLETION = {"max_tokens": 64, "temperature": 0.7}
+
+# Tokens read at once by `read`: its logits are the largest thing in memory.
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as the model reads it.
+
+    Args:
+        text: the text.
+        ids: its tokens, (T,).
+        tokens: how each is shown.
+        nats: (T,) float64, the cost of each token given those before; NaN for the first.
+        record: what was recorded (batch 1), or None.
+        notes: what to tell about the text, a line each.
+    """
+
+    text: str
+    ids: np.ndarray[Any, np.dtype[np.int64]]
+    tokens: list[str]
+    nats: Tensor
+    record: Records | None
+    notes: list[str]
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean cost; NaN for a text of one token."""
+        return float(self.nats[1:].mean())
+
+
+class LanguageRun(Run):
+    """A run of `gatewise train lm`.
+
+    Attributes:
+        model: a `LanguageModel`.
+        tokenizer: its tokenizer.
+    """
+
+    mapping = "lm"
+    verbs = ("complete", "generate", "read", "evaluate", "stream")
+    model: LanguageModel
+
+    def __init__(self, checkpoint: Checkpoint, model: nn.Module) -> None:
+        super().__init__(checkpoint, model)
+        self.tokenizer: Tokenizer = _tokenizer(checkpoint)
+        if self.tokenizer.vocab_size != self.model.vocab_size:
+            raise CheckpointError(
+                f"{self.path}: expected a tokenizer of {self.model.vocab_size} tokens, "
+                f"found {self.tokenizer.vocab_size}: model and tokenizer do not belong together"
+            )
+
+    def completer(self, *, control: Control | None = None, engine: str = "auto") -> Completer:
+        """What answers many requests; see `gatewise.complete`."""
+        return Completer(self.model, self.tokenizer, control=control, engine=engine)
+
+    def complete(
+        self,
+        prefix: str,
+        n: int = 3,
+        *,
+        beams: int = 0,
+        control: Control | None = None,
+        engine: str = "auto",
+        **options: Any,
+    ) -> list[Completion]:
+        """Up to n different continuations, the most probable first.
+
+        Args:
+            prefix: any text. Ask `completer().notes(prefix)` what the model does not know of it.
+            n: how many to draw; equal ones count once.
+            beams: 0 draws; more searches with so many beams, and finds the same each time.
+            control: what to set in the gates.
+            engine: engine of the recurrent layers.
+            options: fields of `SamplingOptions`; 64 tokens at temperature 0.7 if not given.
+        """
+        chosen = sampling_options({**COMPLETION, **options, "n": n})
+        completer = self.completer(control=control, engine=engine)
+        if beams:
+            return completer.search(prefix, n, beams, chosen)
+        continuation = completer.start(prefix, chosen)
+        continuation.run()
+        return continuation.completions
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        control: Control | None = None,
+        engine: str = "auto",
+        **options: Any,
+    ) -> Continuation:
+        """Continue a prompt piece by piece: iterate, or call `run()`.
+
+        Args:
+            prompt: any text; empty for the beginning of a line.
+            control: what to set in the gates.
+            engine: engine of the recurrent layers.
+            options: fields of `SamplingOptions`.
+        """
+        completer = self.completer(control=control, engine=engine)
+        return completer.start(prompt, sampling_options(options))
+
+    def stream(
+        self,
+        batch: int = 1,
+        *,
+        record: Record | None = None,
+        control: Control | None = None,
+        engine: str = "auto",
+    ) -> Stream:
+        """The model, one step or a few at a time; see `gatewise.stream.Stream`."""
+        return Stream(
+            self.model,
+            batch,
+            record=record,
+            control=control,
+            engine=engine,
+            tokenizer=self.tokenizer,
+        )
+
+    def read(
+        self,
+        text: str,
+        *,
+        record: Record | None = None,
+        control: Control | None = None,
+        engine: str = "auto",
+    ) -> Reading:
+        """A text through the model: the cost of each token, and what was recorded.
+
+        Raises:
+            DataError: if the text has no token.
+        """
+        ids = np.asarray(self.tokenizer.encode(text), dtype=np.int64)
+        if not len(ids):
+            raise DataError("expected a text of at least one token, found none")
+        stream = self.stream(record=record, control=control, engine=engine)
+        nats, records = [torch.full((1,), torch.nan, dtype=torch.float64)], []
+        for start in range(0, len(ids), _CHUNK):
+            scores = stream.push(ids[start : start + _CHUNK])[:, 0].double().log_softmax(-1).cpu()
+            target = torch.from_numpy(ids[start + 1 : start + 1 + _CHUNK])
+            nats.append(-scores[: len(target)].gather(1, target.unsqueeze(1)).squeeze(1))
+            records.append(stream.record)
+        shown = [self.tokenizer.tokens[i] for i in ids.tolist()]
+        notes = self.completer().notes(text)
+        return Reading(text, ids, shown, torch.cat(nats), _joined(records), notes)
+
+    def evaluate(self, data: str | Tokens, *, batch_size: int = 1, engine: str = "auto") -> Tally:
+        """The cost of a whole text, read once with the state carried.
+
+        Args:
+            data: a text, or a part of a corpus that this run's tokenizer made.
+            batch_size: 1 reads it in one piece; more cut it into so many columns, which is quicker.
+            engine: engine of the recurrent layers.
+
+        Raises:
+            DataError: if there are fewer than two tokens.
+        """
+        tokens = self._tokens(data) if isinstance(data, str) else data
+        found = evaluate_stream(
+            self.model, tokens, self.tokenizer, batch_size=batch_size, engine=engine
+        )
+        assert found is not None  # only a stop makes it None
+        return found
+
+    def _tokens(self, text: str) -> Tokens:
+        ids = self.tokenizer.encode(text).astype(np.uint32)
+        unknown_id = self.tokenizer.unknown_id
+        missing = 0 if unknown_id is None else int((ids == unknown_id).sum())
+        size = len(text.encode(errors="replace"))
+        return Tokens(ids, len(text), size, missing, [("text", 0)])
+
+
+def build(checkpoint: Checkpoint) -> tuple[type[LanguageRun], nn.Module]:
+    """The model of a checkpoint of mapping "lm", with its weights."""
+    try:
+        config = LanguageModelConfig.from_dict(checkpoint.config.get("model") or {})
+        model = _adaptive(config, checkpoint) if config.softmax == "adaptive" else _blank(config)
+    except CheckpointError:
+        raise
+    except GatewiseError as error:
+        raise CheckpointError(f"{checkpoint.path}: not a language model: {error}") from None
+    fill(model, checkpoint)
+    return LanguageRun, model
+
+
+def _blank(config: LanguageModelConfig) -> LanguageModel:
+    """The model without memory for its weights: nothing is drawn, and any size costs nothing."""
+    with torch.device("meta"):
+        return LanguageModel(config)
+
+
+def _adaptive(config: LanguageModelConfig, checkpoint: Checkpoint) -> LanguageModel:
+    """A model whose adaptive softmax needs real tensors to be built.
+
+    The sizes are a claim of the folder: they are compared with its weights before they are believed.
+    """
+    plain = dataclasses.replace(config, softmax="full", cutoffs=(), tied=True)
+    check_weights(_blank(plain), checkpoint, among=("embedding.", "stack."))
+    with torch.random.fork_rng(devices=[]):
+        return LanguageModel(config)
+
+
+def sampling_options(options: Mapping[str, Any]) -> SamplingOptions:
+    """SamplingOptions by name.
+
+    Raises:
+        UnknownNameError: if there is no such option.
+        OptionError: if one is outside its range.
+    """
+    names = [field.name for field in dataclasses.fields(SamplingOptions)]
+    for name in options:
+        if name not in names:
+            raise unknown("option", name, names)
+    return SamplingOptions(**options)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    if checkpoint.tokenizer_json is None:
+        raise CheckpointError(f"{checkpoint.path}: expected a tokenizer.json, found none")
+    return from_json(checkpoint.tokenizer_json)
+
+
+def _joined(parts: list[Records | None]) -> Records | None:
+    """The records of successive chunks as those of the whole."""
+    records = [part for part in parts if part is not None]
+    if not records:
+        return None
+    names = dict.fromkeys(name for part in records for name in part)
+    values = {name: torch.cat([p[name] for p in records if name in p]) for name in names}
+    return Records(values, torch.cat([part.times for part in records]))
