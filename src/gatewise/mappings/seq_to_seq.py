@@ -76,18 +76,25 @@ class LanguageModel(nn.Module):
     Args:
         config: sizes, sharing and regularisation.
         counts: (V,) how often each token occurs; an adaptive softmax orders its clusters by it.
+        device: of the weights; "meta" for their shapes alone.
     Raises:
         OptionError: if an option is outside its range.
     """
 
     config: LanguageModelConfig
 
-    def __init__(self, config: LanguageModelConfig, counts: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: LanguageModelConfig,
+        counts: Tensor | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
         super().__init__()
         config.validate()
         self.config = config
         size, width = config.vocab_size, config.embedding_size
-        self.embedding = nn.Embedding(size, width)
+        self.embedding = nn.Embedding(size, width, device=device)
         self.stack = Stack(
             config.cell,
             width,
@@ -99,29 +106,32 @@ class LanguageModel(nn.Module):
             weight_drop=config.weight_drop,
             zoneout=config.zoneout,
             learned_state=config.learned_state,
+            device=device,
         )
         self.projection: nn.Linear | None = None
         self.decoder: nn.Linear | None = None
         self.softmax: AdaptiveSoftmax | None = None
         self.bias: nn.Parameter | None = None
-        self._build_decoder(self.stack.output_size, counts)
+        self._build_decoder(self.stack.output_size, counts, device)
         if config.initialisation == "uniform":
             self._initialise()
 
-    def _build_decoder(self, width: int, counts: Tensor | None) -> None:
+    def _build_decoder(
+        self, width: int, counts: Tensor | None, device: torch.device | str | None
+    ) -> None:
         config = self.config
         if config.softmax == "adaptive":
             frequency = torch.ones(config.vocab_size) if counts is None else counts
             cutoffs = list(config.cutoffs) or None
-            self.softmax = AdaptiveSoftmax(width, frequency, cutoffs=cutoffs)
+            self.softmax = AdaptiveSoftmax(width, frequency, cutoffs=cutoffs, device=device)
             # kept, so that the stored config alone gives the shapes
             self.config = dataclasses.replace(config, cutoffs=tuple(self.softmax.cutoffs))
         elif config.tied:
             if width != config.embedding_size:
-                self.projection = nn.Linear(width, config.embedding_size, bias=False)
-            self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+                self.projection = nn.Linear(width, config.embedding_size, bias=False, device=device)
+            self.bias = nn.Parameter(torch.zeros(config.vocab_size, device=device))
         else:
-            self.decoder = nn.Linear(width, config.vocab_size)
+            self.decoder = nn.Linear(width, config.vocab_size, device=device)
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -125,11 +125,8 @@ def token_counts(corpus: Corpus) -> Tensor:
 
 def count_parameters(config: LanguageModelConfig) -> int:
     """Trained numbers of a model with that config; nothing is allocated."""
-    with torch.device("meta"):
-        counts = (
-            torch.ones(config.vocab_size, device="cpu") if config.softmax == "adaptive" else None
-        )
-        model = LanguageModel(config, counts)
+    counts = torch.ones(config.vocab_size) if config.softmax == "adaptive" else None
+    model = LanguageModel(config, counts, device="meta")
     return sum(p.numel() for p in model.parameters())
 
 

@@ -28,6 +28,15 @@ def progress_line(event: Progress) -> str:
     )
 
 
+def bar_line(event: Progress) -> str:
+    """The same in less than 65 columns, for the end of a bar."""
+    return (
+        f"{event.share:4.0%} step {event.step:,} loss {event.nats:.4f} "
+        f"grad {event.gradient_norm:.2g} {event.tokens_per_second:,.0f} tokens/s "
+        f"left {duration(event.seconds_left)}"
+    )
+
+
 def evaluation_line(event: Evaluated) -> str:
     """One line: nats per token, perplexity, bits per character."""
     shown = [
@@ -94,12 +103,12 @@ class BarProgress(Watcher):
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
+        from rich.table import Column
 
         self._console = Console(file=stream, highlight=False)
         self._bar = Bar(
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -116,7 +125,7 @@ class BarProgress(Watcher):
 
     def progress(self, event: Progress) -> None:
         self._bar.update(
-            self._task, completed=event.share, description=progress_line(event), refresh=True
+            self._task, completed=event.share, description=bar_line(event), refresh=True
         )
 
     def evaluated(self, event: Evaluated) -> None:

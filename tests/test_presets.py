@@ -1,0 +1,38 @@
+"""Presets are plain values of options that exist, each with its source."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gatewise.errors import UnknownNameError
+from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
+from gatewise.presets import PRESETS, Preset, get_preset
+from gatewise.train import TextOptions, TrainOptions, check_names, with_values
+from gatewise.train.build import count_parameters
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_values_are_valid_options(preset: Preset) -> None:
+    check_names(preset.values)
+    with_values(TrainOptions(), preset.values).validate()
+    with_values(StreamOptions(), preset.values).validate()
+    with_values(LanguageModelOptions(), preset.values).validate()
+    with_values(TextOptions(), preset.values)
+    json.dumps(dict(preset.values))
+    assert preset.source
+    assert preset.summary
+
+
+def test_the_published_sizes_come_out() -> None:
+    """33 M parameters for AWD-LSTM on WikiText-2, 13.97 M for word_language_model."""
+    for name, expected in (("awd-lstm", 33.6e6), ("word-language-model", 13.99e6)):
+        options = with_values(LanguageModelOptions(), get_preset(name).values)
+        found = count_parameters(LanguageModelConfig.from_options(options, 33_278))
+        assert abs(found / expected - 1) < 0.01
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'tiny'"):
+        get_preset("tinny")
