@@ -1,0 +1,105 @@
+"""From words to the call of a verb. Knows the parser library; the verbs know only its annotations."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, Literal, cast, get_args
+
+from cyclopts import App, Parameter
+
+from gatewise import __version__
+from gatewise.cli import screen
+from gatewise.cli.verbs import VERBS
+from gatewise.errors import OptionError, unknown
+
+Shell = Literal["bash", "zsh", "fish"]
+
+# A parameter of this name takes free text, which may begin with a dash.
+_FREE_TEXT = "prefix"
+_LIKE_AN_OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.*)?|-[a-zA-Z]", re.DOTALL)
+
+
+def build_app() -> App:
+    """The parser: every verb by name, none of them imported yet."""
+    app = App(
+        name="gatewise",
+        help="Recurrent networks with their gates open.",
+        version=__version__,
+        version_flags=["--version"],
+        help_format="plaintext",
+        default_parameter=Parameter(negative_iterable=()),
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for verb in VERBS:
+        app.command(verb.path, name=verb.name, help=verb.help)
+    return app
+
+
+def run(words: list[str]) -> int:
+    """Call the verb that `words` name, and return its exit status."""
+    if words[0] in ("--install-completion", "--show-completion"):
+        return _completion(words[0], words[1:])
+    if words[0] not in {verb.name for verb in VERBS} | {"__complete"}:
+        raise _unknown_verb(words[0])
+    app = build_app()
+    if words[0] == "__complete":  # what the completion scripts ask
+        app(words)
+        return 0
+    command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    _refuse_mistyped_option(bound, words)
+    status = command(*bound.args, **bound.kwargs)
+    return status if isinstance(status, int) else 0
+
+
+def _unknown_verb(word: str) -> Exception:
+    if word.startswith("-"):
+        return OptionError(
+            f"expected a verb before the options, found {word!r}: `gatewise --help` lists the verbs"
+        )
+    return unknown("verb", word, [verb.name for verb in VERBS])
+
+
+def _refuse_mistyped_option(bound: inspect.BoundArguments, words: list[str]) -> None:
+    """Free text may begin with a dash, but `--tempreature` is a slip, unless `--` says otherwise."""
+    text = bound.arguments.get(_FREE_TEXT)
+    if "--" in words or not isinstance(text, str) or text not in words:
+        return
+    if _LIKE_AN_OPTION.fullmatch(text):
+        raise OptionError(
+            f"unknown option {text!r}: `gatewise {words[0]} --help` lists the options; for that "
+            "very text write -- before it"
+        )
+
+
+def _completion(flag: str, rest: list[str]) -> int:
+    shells = get_args(Shell)
+    if len(rest) > 1:
+        raise OptionError(f"{flag} takes one shell ({', '.join(shells)}), found {len(rest)} words")
+    if rest and rest[0] not in shells:
+        raise unknown("shell", rest[0], shells)
+    app = build_app()
+    shell = cast("Shell", rest[0]) if rest else _this_shell()
+    if flag == "--show-completion":
+        screen.out(app.generate_completion(shell=shell))
+        return 0
+    path = app.install_completion(shell=shell)
+    screen.out(f"{shell} completion is in {path}; open a new shell to use it")
+    return 0
+
+
+def _this_shell() -> Shell:
+    from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+    try:
+        found: Any = detect_shell()
+    except ShellDetectionError:
+        found = None
+    if found not in get_args(Shell):
+        raise OptionError(
+            f"cannot tell which shell this is (found {found}): name one of {', '.join(get_args(Shell))}"
+        )
+    return cast("Shell", found)

@@ -1,0 +1,99 @@
+"""What goes to the terminal: standard output for results, standard error for everything else.
+
+Text from a model or from the command line may hold anything; here it is made harmless: what an
+encoding cannot write becomes an escape, and on a terminal control characters are shown, not obeyed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+
+def make_streams_safe() -> None:
+    """Let both streams write any string: what cannot be encoded becomes a backslash escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def out(text: str = "", *, end: str = "\n") -> None:
+    """Write a result."""
+    sys.stdout.write(text + end)
+
+
+def say(text: str = "", *, end: str = "\n") -> None:
+    """Write a remark: progress, a hint, anything that is not the result."""
+    sys.stderr.write(text + end)
+    sys.stderr.flush()
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether `stream` (default: standard output) is a terminal."""
+    return bool((stream or sys.stdout).isatty())
+
+
+def is_interactive() -> bool:
+    """Whether somebody can be asked: input and output are both a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty() and is_terminal()
+
+
+def visible(text: str) -> str:
+    """`text` with every control character but newline and tab shown as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(
+        mark if mark.isprintable() or mark in "\n\t" else mark.encode("unicode_escape").decode()
+        for mark in text
+    )
+
+
+def shown(text: str, *, limit: int = 200) -> str:
+    """`text` on one line: newlines and tabs as escapes too, cut at `limit` characters."""
+    line = visible(text).replace("\n", "\\n").replace("\t", "\\t")
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def result(text: str, *, end: str = "\n") -> None:
+    """Write text of a model: as it is into a file or pipe, harmless on a terminal."""
+    out(visible(text) if is_terminal() else text, end=end)
+
+
+def out_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write the one JSON document of `--json`. Numbers that JSON cannot say become null."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    out(
+        json.dumps(
+            _plain(document), indent=2, allow_nan=False, ensure_ascii=not encoding.startswith("utf")
+        )
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "tolist"):  # tensors, arrays and their scalars
+        return _plain(value.tolist())
+    return str(value)
+
+
+def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
+    """Rows as aligned columns; the last column is free."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append((indent + "  ".join([*cells, row[-1]])).rstrip())
+    return "\n".join(lines)

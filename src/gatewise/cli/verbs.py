@@ -1,0 +1,65 @@
+"""The verbs: their names, where they are, what they do in one line, and the overview made of that.
+
+Data only, so that the overview and the shell's completion need not import a verb to name it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """One verb of the command line."""
+
+    name: str
+    path: str  # module:function
+    help: str
+
+
+VERBS = (
+    Verb(
+        "demo",
+        "gatewise.cli.demo:demo",
+        "Train on Python's own standard library for a few minutes, then complete code.",
+    ),
+    Verb("train", "gatewise.cli.train:train", "Train a model on your files into a run folder."),
+    Verb("complete", "gatewise.cli.complete:complete", "Complete a text, or text after text."),
+    Verb("generate", "gatewise.cli.generate:generate", "Write text: sampling and beam search."),
+    Verb("eval", "gatewise.cli.evaluate:evaluate", "Perplexity and bits per character of a run."),
+    Verb(
+        "inspect",
+        "gatewise.cli.inspect:app",
+        "Look inside: how text becomes batches, gates over a text, what was learned by heart.",
+    ),
+    Verb("info", "gatewise.cli.info:info", "This machine and its engines, or one run folder."),
+    Verb("export", "gatewise.cli.export:export", "A run without its training state, or as ONNX."),
+)
+
+_OVERVIEW = """\
+gatewise: recurrent networks with their gates open
+
+Usage: gatewise VERB [OPTIONS] [ARGUMENTS]
+
+Verbs:
+{verbs}
+
+Options:
+  --help, -h                    this page; `gatewise VERB --help` for one verb
+  --version                     the version
+  --debug                       show where an error comes from (also GATEWISE_DEBUG=1)
+  --install-completion [SHELL]  complete verbs and options in bash, zsh or fish
+  --show-completion SHELL       print that script instead
+
+Examples:
+  gatewise demo
+  gatewise train lm my_texts/ --out runs/mine --minutes 10
+  gatewise complete runs/mine "Once upon"
+
+`--` ends the options. Exit status: 0, 1 it failed, 2 wrong use, 130 or 143 interrupted."""
+
+
+def overview() -> str:
+    """The page of `gatewise --help`."""
+    width = max(len(verb.name) for verb in VERBS) + 2
+    lines = [f"  {verb.name:<{width}}{verb.help}" for verb in VERBS]
+    return _OVERVIEW.format(verbs="\n".join(lines))
