@@ -18,7 +18,7 @@ from gatewise.checkpoint import disk
 from gatewise.checkpoint.writing import save_error
 from gatewise.errors import CheckpointError
 
-_MAX_LINE = 1 << 20
+_MAX_LINE = 64 << 20  # bytes; what is longer counts as damaged
 
 
 class RunLog:
