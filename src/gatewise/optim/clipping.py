@@ -66,26 +66,26 @@ def clip_gradients(
     if not found:
         return GradientReport(torch.zeros(()))
     grads = [grad for _, grad in found]
-    norms = _norms(grads)
-    total = torch.linalg.vector_norm(norms)
+    total, norms = _norms(grads)
     if value is not None:
         for grad in grads:
             grad.clamp_(-value, value)
     if norm is not None:
-        clipped = total if value is None else torch.linalg.vector_norm(_norms(grads))
+        clipped = total if value is None else _norms(grads)[0]
         _scale(grads, clipped, norm)
     return GradientReport(total, [name for name, _ in found], norms)
 
 
-def _norms(grads: list[Tensor]) -> Tensor:
-    """The norm of each gradient, (parameters,), at least float32."""
+def _norms(grads: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The norm of all gradients together, and of each, (parameters,); at least float32."""
     device = grads[0].device
-    wide = [torch.linalg.vector_norm(g, dtype=_wide(g)).to(device) for g in grads]
-    norms = torch.stack(wide)
-    if device.type == "cpu" and not bool(norms.isfinite().all()):
+    norms = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).to(device) for g in grads])
+    total = torch.linalg.vector_norm(norms)
+    if device.type == "cpu" and not bool(total.isfinite()):
         # squares overflow float32 from 1e19 on: finite gradients must not pass for infinite ones
         norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in grads])
-    return norms
+        total = torch.linalg.vector_norm(norms)
+    return total, norms
 
 
 def _wide(grad: Tensor) -> torch.dtype:
