@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from gatewise.errors import DataError, OptionError, UsageError
-from gatewise.places import Places, as_places, contains, dump, load
+from gatewise.errors import DataError, OptionError, ShapeError, UsageError
+from gatewise.places import Places, as_places, contains, count, dump, load
 from gatewise.types import Index
 
 Sink: TypeAlias = "Callable[[str, Tensor, Tensor], None] | str | Path"
@@ -31,8 +32,19 @@ _VALUES = ("set", "scale", "add", "patch")
 def _load(text: str, what: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{what} is not JSON: {error}") from None
+
+
+@contextmanager
+def _as_data_error(what: str) -> Iterator[None]:
+    """What a constructor refuses is, in a file, bad data."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        raise DataError(f"{what}: {error}") from None
 
 
 # --- Control --------------------------------------------------------------------------------------
@@ -85,14 +97,30 @@ def _control(
     time: Index | None,
     batch: Index | None,
 ) -> Control:
-    if name is not None and not isinstance(name, str):
+    if op not in MEMORY and not isinstance(name, str):
         raise OptionError(f"Control.{op} takes a name such as 'f': found {name!r}")
-    if value is not None and not isinstance(value, Tensor):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+    if op in _VALUES and not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise OptionError(f"Control.{op} takes a number or a tensor: found {value!r}")
         value = float(value)
-    places = (as_places(k, v) for k, v in zip(_PLACES, (layer, units, time, batch), strict=True))
+    places = [as_places(k, v) for k, v in zip(_PLACES, (layer, units, time, batch), strict=True)]
+    if isinstance(value, Tensor):
+        _check_value(op, value, places[_PLACES.index("time")])
     return Control((Rule(op, name, value, *places),))
+
+
+def _check_value(op: str, value: Tensor, time: Places) -> None:
+    if value.ndim > 3:
+        raise ShapeError(
+            f"Control.{op} takes a value of at most (time, batch, units): "
+            f"found {tuple(value.shape)}"
+        )
+    times = count(time)
+    if value.ndim == 3 and times is not None and value.shape[0] != times:
+        raise ShapeError(
+            f"Control.{op} takes one value for each selected time: time= selects {times}, "
+            f"found {tuple(value.shape)}"
+        )
 
 
 _PLACES = ("layer", "units", "time", "batch")
@@ -117,6 +145,8 @@ class Control:
     rules: tuple[Rule, ...] = ()
 
     def __or__(self, other: Control) -> Control:
+        if not isinstance(other, Control):
+            return NotImplemented
         return Control(self.rules + other.rules)
 
     def __bool__(self) -> bool:
@@ -280,12 +310,12 @@ def _load_rule(data: Any) -> Control:
     if (name is None) != (op in MEMORY) or (value is None) == (op in _VALUES):
         raise DataError(f"the rule {data} of a control has a name or value too many or too few")
     if isinstance(value, list):
-        try:
-            value = torch.tensor(value, dtype=torch.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"a control's value is a number or nested lists: {error}") from None
+        with _as_data_error("a control's value is a number or nested lists"):
+            # In double precision: each run rounds it to its own, so nothing is rounded twice.
+            value = torch.tensor(value, dtype=torch.float64)
     places = [load(k, data.get(k)) for k in _PLACES]
-    return _control(str(op), name, value, *places)  # type: ignore[arg-type]
+    with _as_data_error(f"the rule {data} of a control"):
+        return _control(str(op), name, value, *places)  # type: ignore[arg-type]
 
 
 # --- Record ---------------------------------------------------------------------------------------
@@ -323,7 +353,7 @@ class Record:
     ) -> None:
         if any(not isinstance(name, str) for name in names):
             raise OptionError(f"Record takes names such as 'f' or 'layers.0.c': found {names!r}")
-        if not isinstance(every, int) or every < 1:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise OptionError(f"every= should be 1 or more, found {every!r}")
         if grad and to is not None:
             raise OptionError("grad=True keeps the graph in memory: it cannot go with to=")
@@ -368,13 +398,11 @@ class Record:
         if not isinstance(names, list):
             raise DataError(f"names of a record should be a list, found {names!r}")
         time, units = load("time", data.get("time")), load("units", data.get("units"))
-        return Record(
-            *names,
-            every=data.get("every", 1),
-            time=time,  # type: ignore[arg-type]
-            units=units,  # type: ignore[arg-type]
-            grad=bool(data.get("grad", False)),
-        )
+        every, grad = data.get("every", 1), data.get("grad", False)
+        if not isinstance(grad, bool):
+            raise DataError(f"grad of a record should be true or false, found {grad!r}")
+        with _as_data_error("the record"):
+            return Record(*names, every=every, time=time, units=units, grad=grad)  # type: ignore[arg-type]
 
 
 class Records(dict[str, Tensor]):
@@ -395,23 +423,47 @@ class Records(dict[str, Tensor]):
         raise UsageError(f"{name!r} was not recorded: there is {have}")
 
     def to_json(self) -> str:
-        """Values and times as JSON lists; for small records."""
-        values = {name: value.tolist() for name, value in self.items()}
-        return json.dumps({"times": self.times.tolist(), "values": values})
+        """Values, their dtypes and times as JSON; for small records."""
+        return json.dumps({
+            "times": self.times.tolist(),
+            "values": {name: value.tolist() for name, value in self.items()},
+            "shapes": {name: list(value.shape) for name, value in self.items()},
+            "dtypes": {name: str(v.dtype).removeprefix("torch.") for name, v in self.items()},
+        })  # fmt: skip
 
     @staticmethod
     def from_json(text: str) -> Records:
-        """The records that `to_json` wrote."""
+        """The records that `to_json` wrote.
+
+        Raises:
+            DataError: if `text` is not such a document.
+        """
         data = _load(text, "the records")
-        if not isinstance(data, dict) or set(data) != {"times", "values"}:
-            raise DataError("records are a JSON object with times and values")
-        values = {name: torch.tensor(value) for name, value in data["values"].items()}
-        return Records(values, torch.tensor(data["times"], dtype=torch.int64))
+        keys = ("values", "shapes", "dtypes")
+        if not isinstance(data, dict) or set(data) != {"times", *keys}:
+            raise DataError("records are a JSON object with times, values, shapes and dtypes")
+        values, shapes, dtypes = (data[key] for key in keys)
+        if not all(isinstance(d, dict) and set(d) == set(values) for d in (values, shapes, dtypes)):
+            raise DataError("records have values, shapes and dtypes for the same names")
+        for dtype in dtypes.values():
+            if dtype not in _DTYPES:
+                raise DataError(f"unknown dtype {dtype!r} in records: expected one of {_DTYPES}")
+        with _as_data_error("the records"):
+            return Records(
+                {
+                    n: torch.tensor(v, dtype=getattr(torch, dtypes[n])).reshape(shapes[n])
+                    for n, v in values.items()
+                },
+                torch.tensor(data["times"], dtype=torch.int64),
+            )
+
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "bool")
 
 
 # --- Controls of code that cannot be changed ------------------------------------------------------
 
-_ACTIVE: ContextVar[tuple[tuple[int, Control], ...]] = ContextVar("controls", default=())
+_ACTIVE: ContextVar[tuple[tuple[object, Control], ...]] = ContextVar("controls", default=())
 
 
 @contextmanager
@@ -420,7 +472,10 @@ def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
 
     It belongs to the thread (or asyncio task) that entered the block.
     """
-    token = _ACTIVE.set((*_ACTIVE.get(), *((id(owner), control) for owner in owners)))
+    if not isinstance(control, Control):
+        raise OptionError(f"controlled takes a Control: found {type(control).__name__}")
+    # The owners themselves, not their ids: an id is given again once its owner is gone.
+    token = _ACTIVE.set((*_ACTIVE.get(), *((owner, control) for owner in owners)))
     try:
         yield
     finally:
@@ -429,7 +484,10 @@ def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
 
 def active_control(owner: object, control: Control | None) -> Control | None:
     """The controls that hold for one call of `owner`: of the open blocks, then its own."""
-    rules = [r for key, c in _ACTIVE.get() if key == id(owner) for r in c.rules]
+    active = _ACTIVE.get()
+    if not active:
+        return control
+    rules = [r for other, c in active if other is owner for r in c.rules]
     if control is not None:
         rules += control.rules
     return Control(tuple(rules)) if rules else None
