@@ -66,12 +66,14 @@ class _DropIn(Layers):
             )
 
     @property
+    def mode(self) -> str:
+        """torch.nn's name of the kind: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU"."""
+        return self._law.name.upper()
+
+    @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The weights of each layer and direction."""
-        return [
-            [p for n in names.values() if (p := self._parameters[n]) is not None]
-            for _, names in self._weight_names
-        ]
+        return [[getattr(self, n) for n in names.values()] for _, names in self._weight_names]
 
     def flatten_parameters(self) -> None:
         """Lay the weights out as one block, which cuDNN wants; nothing to do on other devices."""
@@ -134,6 +136,8 @@ class _DropIn(Layers):
         )
 
     def _check_rank(self, x: Tensor) -> bool:
+        if not isinstance(x, Tensor):
+            raise ShapeError(f"expected a tensor or a PackedSequence, found {type(x).__name__}")
         if x.ndim not in (2, 3):
             raise ShapeError(
                 f"{type(self).__name__}: expected input to be 2D or 3D, got {x.ndim}D instead"
@@ -171,7 +175,7 @@ def _cudnn_takes(p: Tensor) -> bool:
     return bool(torch.backends.cudnn.is_acceptable(p))  # type: ignore[no-untyped-call]
 
 
-_NONE = torch.zeros(0, dtype=torch.int64)
+_NONE = torch.zeros(0, dtype=torch.int64, device="cpu")
 
 
 class RNN(_DropIn):
@@ -293,9 +297,9 @@ def _add_batch(state: Tensor) -> Tensor:
 def _packed_places(packed: PackedSequence) -> tuple[Tensor, Tensor]:
     """The (step, column) of each row of the packed data, columns in the caller's order."""
     sizes = packed.batch_sizes
-    steps = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    steps = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
     firsts = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
-    columns = torch.arange(int(sizes.sum())) - firsts
+    columns = torch.arange(int(sizes.sum()), device=sizes.device) - firsts
     device = packed.data.device
     steps, columns = steps.to(device), columns.to(device)
     order = packed.sorted_indices
@@ -324,8 +328,6 @@ def _repack(h: Tensor, like: PackedSequence) -> PackedSequence:
 class _DropInCell(nn.Module):
     """What RNNCell, LSTMCell and GRUCell share: one step."""
 
-    _law: Any
-
     def __init__(
         self,
         cell: type[Cell],
@@ -336,11 +338,11 @@ class _DropInCell(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self._law = cell.law
+        self._cell = cell  # the class, not its law: it is pickled by reference
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             self.register_parameter(name, None)
-        for name, shape in weight_shapes(self._law, input_size, hidden_size, bias).items():
+        for name, shape in weight_shapes(cell.law, input_size, hidden_size, bias).items():
             empty = torch.empty(shape, device=device, dtype=dtype)
             self.register_parameter(name, nn.Parameter(empty))
         self.reset_parameters()
@@ -348,7 +350,7 @@ class _DropInCell(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the initial weights anew; the same seed gives the same weights as torch.nn."""
         weights = {n: p for n, p in self._parameters.items() if p is not None}
-        initialise(self._law, weights, self.hidden_size)
+        initialise(self._cell.law, weights, self.hidden_size)
 
     def forward(
         self,
@@ -370,6 +372,8 @@ class _DropInCell(nn.Module):
         Returns:
             The next state, and the records, each (1, B, H), as a second where `record` is given.
         """
+        if not isinstance(input, Tensor):
+            raise ShapeError(f"expected a tensor, found {type(input).__name__}")
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
             raise ShapeError(
                 f"{type(self).__name__}: expected input of shape (B, {self.input_size}) or "
@@ -378,8 +382,8 @@ class _DropInCell(nn.Module):
         batched = input.ndim == 2
         x = input.unsqueeze(0) if batched else input.view(1, 1, -1)
         given = _plain(hx) if batched else map_state(lambda s: s.unsqueeze(0), _plain(hx))
-        direction = Direction(self._law, self._cell_weights())
-        previous = previous_state(self._law, direction.weights, given, x.shape[1], x, None)
+        direction = Direction(self._cell.law, self._cell_weights())
+        previous = previous_state(direction.law, direction.weights, given, x.shape[1], x, None)
         out = run_plan(
             Plan(((direction,),)),
             x,
@@ -396,8 +400,7 @@ class _DropInCell(nn.Module):
         return state if record is None else (state, out.record or Records({}, _NONE))
 
     def _cell_weights(self) -> Weights:
-        p = self._parameters
-        return Weights(p["weight_ih"], p["weight_hh"], p["bias_ih"], p["bias_hh"])  # type: ignore[arg-type]
+        return Weights(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)  # type: ignore[arg-type]
 
     def controlled(self, control: Control) -> Any:
         """A block in which `control` acts in every call."""

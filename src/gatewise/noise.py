@@ -31,7 +31,7 @@ class Noise:
     @classmethod
     def draw(cls) -> Noise:
         """Noise whose seed comes from torch's global CPU generator."""
-        return cls(int(torch.randint(2**63 - 1, ()).item()))
+        return cls(int(torch.randint(2**63 - 1, (), device="cpu").item()))
 
     def drops(self, name: str, shape: Sequence[int], p: float) -> Tensor:
         """A boolean mask, True with probability `p` (rounded to a multiple of 2^-16), on the CPU.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from gatewise.cells import Cell, find
 from gatewise.cells.base import (
+    Law,
     Weights,
     as_state,
     initialise,
     previous_state,
     probability,
+    read_weights,
     state_parts,
     weight_shapes,
     zoneout_of,
@@ -51,7 +53,8 @@ class Layers(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self._law = find(cell).law
+        # The class, not its law: a class is pickled and copied by reference.
+        self._cell = find(cell)
         self.input_size = input_size
         self._sizes = _hidden_sizes(hidden_size, num_layers)
         self.hidden_size = self._sizes[0]
@@ -70,6 +73,10 @@ class Layers(nn.Module):
         self.reset_parameters()
 
     # --- weights ---------------------------------------------------------------------------------
+
+    @property
+    def _law(self) -> Law:
+        return self._cell.law
 
     def _add_parameters(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         width = self.input_size
@@ -116,12 +123,7 @@ class Layers(nn.Module):
         return len(set(self._sizes)) == 1
 
     def _weights(self, names: Mapping[str, str]) -> Weights:
-        w = {name: self._parameters[full] for name, full in names.items()}
-        ih, hh = w["weight_ih"], w["weight_hh"]
-        assert ih is not None and hh is not None
-        params = {name: w[name] for name in self._law.params}
-        biases = w.get("bias_ih"), w.get("bias_hh")
-        return Weights(ih, hh, *biases, w.get("weight_hr"), params)  # type: ignore[arg-type]
+        return read_weights(self._law, {name: getattr(self, full) for name, full in names.items()})
 
     def _start(self, suffix: str) -> dict[str, Tensor] | None:
         if not self.learned_state:
@@ -144,13 +146,13 @@ class Layers(nn.Module):
     ) -> Unrolled:
         """Run all layers over time; arguments and errors as in `gatewise.unroll`."""
         check_input(x, self.input_size)
-        noisy = self.training and bool(self.zoneout or self.weight_drop)
-        directions = self._directions(x, Noise.draw() if noisy else None)
+        noise = self._noise()
+        directions = self._directions(x, noise)
         states = self._given_states(state, x, directions)
         width = self.num_directions
         layers = tuple(tuple(directions[k : k + width]) for k in range(0, len(directions), width))
         out = run_plan(
-            Plan(layers, masks=self._masks(x)),
+            Plan(layers, masks=self._masks(x, noise)),
             x,
             states,
             lengths=lengths,
@@ -166,6 +168,12 @@ class Layers(nn.Module):
         """The cells of the stack as engines see them, layer by layer, without any noise."""
         return self._directions(torch.empty(0, 0, 0), None)
 
+    def _noise(self) -> Noise | None:
+        """The noise of one call, if anything needs it: one seed for all masks."""
+        between = self.dropout > 0 and self.num_layers > 1
+        wanted = self.training and (between or self.zoneout or self.weight_drop)
+        return Noise.draw() if wanted else None
+
     def _directions(self, x: Tensor, noise: Noise | None) -> list[Direction]:
         found = []
         for k, (suffix, names) in enumerate(self._weight_names):
@@ -177,11 +185,10 @@ class Layers(nn.Module):
             found.append(Direction(self._law, weights, path, layer, bool(reverse), start, zoneout))
         return found
 
-    def _masks(self, x: Tensor) -> tuple[Tensor | None, ...]:
+    def _masks(self, x: Tensor, noise: Noise | None) -> tuple[Tensor | None, ...]:
         """Dropout between the layers: a mask for each step, or one for all of them (locked)."""
-        if not self.training or self.dropout == 0 or self.num_layers == 1:
+        if noise is None or self.dropout == 0:
             return ()
-        noise = Noise.draw()
         steps = 1 if self.locked_dropout else x.shape[0]
         return tuple(
             noise.keep(
@@ -228,8 +235,7 @@ class Layers(nn.Module):
 
     def zero_state(self, batch: int) -> State:
         """The start state of `batch` columns (learned where it is, else the cell's constants)."""
-        weight = self._parameters[self._weight_names[0][1]["weight_ih"]]
-        assert weight is not None
+        weight = getattr(self, self._weight_names[0][1]["weight_ih"])
         parts = []
         for k, (suffix, _) in enumerate(self._weight_names):
             start, size = self._start(suffix), self._sizes[k // self.num_directions]
@@ -323,8 +329,8 @@ class Stack(Layers):
 
 
 def control_all(module: nn.Module, control: Control) -> AbstractContextManager[None]:
-    """A block in which `control` acts in every stack inside `module`."""
-    return controlled([m for m in module.modules() if isinstance(m, Layers)], control)
+    """A block in which `control` acts in every stack, drop-in and cell inside `module`."""
+    return controlled(list(module.modules()), control)
 
 
 def _hidden_sizes(hidden_size: int | Sequence[int], num_layers: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,14 @@ from torch import Tensor
 
 from gatewise.cells.base import Cell, Law, Weights, as_state, previous_state
 from gatewise.engine import choose
-from gatewise.engine.base import Direction, Plan, States
+from gatewise.engine.base import Direction, Plan, States, autocast_dtype
 from gatewise.engine.choose import active_transform
-from gatewise.engine.probing import check_record, matching_rules, recorded_steps, times_of
+from gatewise.engine.probing import (
+    check_control,
+    check_record,
+    recorded_steps,
+    times_of,
+)
 from gatewise.errors import OptionError, ShapeError
 from gatewise.noise import Noise
 from gatewise.probe import Control, Record, Records, active_control
@@ -112,6 +118,8 @@ def run_plan(
 ) -> Unrolled:
     """Complete a plan of layers and run it; `state` of the result has one part per direction."""
     steps, batch = x.shape[0], x.shape[1]
+    _check_kinds(record, control)
+    states = _matched(plan, x, states)
     plan = replace(
         plan,
         lengths=_lengths(lengths, steps, batch, x.device),
@@ -123,7 +131,7 @@ def run_plan(
         special=active_transform(),
     )
     check_record(plan)
-    matching_rules(plan)
+    check_control(plan)
     chosen = choose(plan, x, engine)
     result = chosen.run(plan, x, states)
     records = None
@@ -176,14 +184,50 @@ def check_input(x: Tensor, input_size: int) -> None:
         raise ShapeError(f"expected x of a floating-point dtype, found {x.dtype}")
 
 
+def _check_kinds(record: object, control: object) -> None:
+    for name, value, kind in (("record", record, Record), ("control", control, Control)):
+        if value is not None and not isinstance(value, kind):
+            raise OptionError(
+                f"{name}= takes a gw.{kind.__name__}, such as gw.{_EXAMPLES[name]}: "
+                f"found {type(value).__name__}"
+            )
+
+
+_EXAMPLES = {"record": 'Record("f")', "control": 'Control.off("o")'}
+
+
+def _matched(plan: Plan, x: Tensor, states: States) -> States:
+    """The states in x's dtype, as the weights must be; under autocast the engine sees to it."""
+    weight = plan.directions[0].weights.ih
+    if weight.device != x.device:
+        raise ShapeError(f"expected x on {weight.device}, as the weights; found it on {x.device}")
+    if autocast_dtype(x) is not None:
+        return states
+    if weight.dtype != x.dtype:
+        raise ShapeError(
+            f"expected x of {weight.dtype}, as the weights; found {x.dtype}: use x.to(...)"
+        )
+    for name, value in ((n, v) for state in states for n, v in state.items()):
+        if torch.promote_types(value.dtype, x.dtype) != x.dtype:
+            raise ShapeError(f"expected state {name} of {x.dtype}, as x; found {value.dtype}")
+    # Of less precision is right: a state from under autocast, for instance.
+    return tuple({n: v.to(x.dtype) for n, v in state.items()} for state in states)
+
+
 def _lengths(
     lengths: Tensor | Sequence[int] | None, steps: int, batch: int, device: torch.device
 ) -> Tensor | None:
     if lengths is None:
         return None
-    lengths = torch.as_tensor(lengths, device=device).to(torch.int64)
+    try:
+        lengths = torch.as_tensor(lengths, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(f"expected lengths as ({batch},) numbers, found {lengths!r}") from None
     if lengths.shape != (batch,):
         raise ShapeError(f"expected lengths of shape ({batch},), found {tuple(lengths.shape)}")
+    if lengths.dtype == torch.bool or (batch and lengths.dtype.is_floating_point):
+        raise ShapeError(f"expected lengths as whole numbers, found {lengths.dtype}")
+    lengths = lengths.to(torch.int64)
     if batch and (int(lengths.min()) < 0 or int(lengths.max()) > steps):
         low, high = int(lengths.min()), int(lengths.max())
         raise OptionError(f"expected lengths from 0 to T = {steps}, found {low} to {high}")
@@ -193,24 +237,29 @@ def _lengths(
 def _reset(reset: Tensor | None, steps: int, batch: int, device: torch.device) -> Tensor | None:
     if reset is None:
         return None
-    if reset.dtype != torch.bool or reset.shape != (steps, batch):
-        raise ShapeError(
-            f"expected reset as a bool tensor ({steps}, {batch}), "
-            f"found {reset.dtype} {tuple(reset.shape)}"
+    if not isinstance(reset, Tensor) or reset.dtype != torch.bool or reset.shape != (steps, batch):
+        found = (
+            f"{reset.dtype} {tuple(reset.shape)}"
+            if isinstance(reset, Tensor)
+            else type(reset).__name__
         )
+        raise ShapeError(f"expected reset as a bool tensor ({steps}, {batch}), found {found}")
     return reset.to(device)
 
 
 def _start(start: int | Tensor, batch: int, device: torch.device) -> int | Tensor:
     if isinstance(start, Tensor):
-        if start.ndim == 0:
-            return int(start)
-        if start.shape != (batch,) or start.dtype.is_floating_point:
+        whole = not start.dtype.is_floating_point and start.dtype != torch.bool
+        if start.shape not in ((), (batch,)) or not whole:
             raise ShapeError(
                 f"expected start as a whole number or ({batch},) of them, "
                 f"found {start.dtype} {tuple(start.shape)}"
             )
-        return start.to(device)
-    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+        if start.numel() and int(start.min()) < 0:
+            raise OptionError(
+                f"start is a time, a whole number from 0 on: found {int(start.min())}"
+            )
+        return int(start) if start.ndim == 0 else start.to(device=device, dtype=torch.int64)
+    if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
         raise OptionError(f"start is a time, a whole number from 0 on: found {start!r}")
-    return start
+    return operator.index(start)

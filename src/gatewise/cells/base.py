@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,17 +63,14 @@ class Law:
         apart), ``c.new`` the next state before zoneout, ``c`` after it.
         """
         graph = self.graph
-        names = [f"{n}.pre" for n in graph.pre]
-        names += [f"{n}.{part}" for n in graph.parts for part in self._parts(n)]
+        blocks, inputs = self.recurrent_blocks, graph.inputs.items()
+        names = [name for (kind, n), name in inputs if kind != "pre.h" or n in blocks]
         names += graph.gates
         for name in [*(n for n in self.states if n != "h"), "h"]:
             if not (name == "h" and projected):
                 names.append(f"{name}.new")
             names.append(name)
         return tuple(names + ["proj.new", "proj"] * projected)
-
-    def _parts(self, name: str) -> tuple[str, ...]:
-        return ("x", "h") if name in self.recurrent_blocks else ("x",)
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,13 @@ class Weights:
         return self.hh.shape[1]
 
 
+def read_weights(law: Law, named: Mapping[str, Tensor]) -> Weights:
+    """The weights of a cell from their names (weight_ih, ...)."""
+    get, params = named.get, {name: named[name] for name in law.params}
+    ih, hh = named["weight_ih"], named["weight_hh"]
+    return Weights(ih, hh, get("bias_ih"), get("bias_hh"), get("weight_hr"), params)
+
+
 def weight_shapes(
     law: Law, input_size: int, hidden_size: int, bias: bool = True, proj_size: int = 0
 ) -> dict[str, tuple[int, ...]]:
@@ -107,6 +111,11 @@ def weight_shapes(
     the cell's own parameters.
     """
     _check_sizes(input_size, hidden_size, proj_size)
+    if proj_size and law.graph.reads_h:
+        raise OptionError(
+            f"cell {law.name} reads h[t-1] unit by unit: expected proj_size 0, found {proj_size}; "
+            "an lstm can be projected"
+        )
     rows, recurrent = len(law.pre) * hidden_size, len(law.recurrent_blocks) * hidden_size
     shapes: dict[str, tuple[int, ...]] = {
         "weight_ih": (rows, input_size),
@@ -240,11 +249,7 @@ class Cell(nn.Module):
 
     def weights(self) -> Weights:
         """The weights as an engine reads them."""
-        get = self._parameters.get
-        ih, hh = self.weight_ih, self.weight_hh
-        assert isinstance(ih, Tensor) and isinstance(hh, Tensor)
-        params: dict[str, Any] = {name: self._parameters[name] for name in self.law.params}
-        return Weights(ih, hh, get("bias_ih"), get("bias_hh"), get("weight_hr"), params)
+        return read_weights(self.law, {n: getattr(self, n) for n in self._weight_names})
 
     def start(self) -> dict[str, Tensor] | None:
         """The learned start state, or None: state name -> (H,)."""
@@ -261,14 +266,15 @@ class Cell(nn.Module):
         Returns:
             The next state, in the same form. No zoneout, record or control: see `gatewise.unroll`.
         """
-        if x.ndim != 2 or x.shape[1] != self.input_size:
-            raise ShapeError(f"expected x of shape (B, {self.input_size}), found {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.ndim != 2 or x.shape[1] != self.input_size:
+            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ShapeError(f"expected x of shape (B, {self.input_size}), found {found}")
         weights = self.weights()
         previous = previous_state(self.law, weights, state, x.shape[0], x, self.start())
         values = self.law.graph.run(pre_inputs(self.law, weights, input_part(weights, x), previous))
         if weights.hr is not None:
             values["h"] = nn.functional.linear(values["h"], weights.hr)
-        return as_state([values[name] for name in self.law.states])
+        return as_state([values[name].expand_as(previous[name]) for name in self.law.states])
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
@@ -340,6 +346,11 @@ def previous_state(
                 f"expected state {name} of shape ({batch}, {sizes[name]}), "
                 f"found {tuple(value.shape)}"
             )
+        if value.device != like.device or not value.dtype.is_floating_point:
+            raise ShapeError(
+                f"expected state {name} of a floating-point dtype on {like.device}, as x; "
+                f"found {value.dtype} on {value.device}"
+            )
     return previous
 
 
@@ -369,9 +380,9 @@ def pre_inputs(
     hidden = nn.functional.linear(previous["h"], weights.hh, weights.b_hh).to(x_part.dtype)
     inputs = {("state", name): value for name, value in previous.items()}
     inputs |= {("param", name): value for name, value in weights.params.items()}
-    if law.graph.parts:
+    if law.graph.parts or len(blocks) < len(law.pre):
         xs = dict(zip(law.pre, torch.split(x_part, size, -1), strict=True))
-        hs = dict(zip(blocks, torch.split(hidden, size, -1), strict=True))
+        hs = dict(zip(blocks, torch.split(hidden, size, -1), strict=True)) if blocks else {}
         inputs |= {("pre.x", n): xs[n] for n in law.graph.parts}
         inputs |= {("pre.h", n): hs[n] for n in law.graph.parts if n in hs}
         inputs |= {("pre", n): xs[n] + hs[n] if n in hs else xs[n] for n in law.graph.pre}

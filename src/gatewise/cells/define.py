@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, overload
@@ -89,9 +90,19 @@ def _law(
             raise OptionError(
                 f"cell {name}: parameter {param!r} is one of {', '.join(_KINDS)}; found {kind!r}"
             )
+        taken = param in _RESERVED or param.startswith("start_") or hasattr(Cell, param)
+        if taken or not param.isidentifier():
+            raise OptionError(f"cell {name}: a parameter cannot be called {param!r}: it is taken")
     a, s = _OpenPre(), _OpenNames("state")
-    states, gates = function(a, s, Names("param", params)) if params else function(a, s)
+    arguments = (a, s, Names("param", params)) if params else (a, s)
+    _check_arguments(name, function, arguments)
+    returned = function(*arguments)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise OptionError(f"cell {name}: {_EXPECTED}; found {type(returned).__name__}")
+    states, gates = returned
     _check_returned(name, s, states, gates, starts)
+    if not a.order:
+        raise OptionError(f"cell {name}: expected pre-activations such as a.f, found none")
     order = ["h", *(n for n in states if n != "h")]
     law = Law(
         name,
@@ -112,13 +123,32 @@ def _law(
     return law
 
 
+_RESERVED = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "bias", "zoneout"}
+_RESERVED |= {"input_size", "hidden_size", "proj_size", "weight_drop", "init_bias", "training"}
+_EXPECTED = (
+    "expected `return dict(h=..., ...), dict(...)`: the next states, h among them, and the gates"
+)
+
+
+def _check_arguments(name: str, function: Function, arguments: tuple[object, ...]) -> None:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise OptionError(
+            f"cell {name}: expected a function (a, s), or (a, s, p) where there are params; "
+            f"with {len(arguments)} arguments: {error}"
+        ) from None
+
+
 def _check_returned(
     name: str, read: _OpenNames, states: Any, gates: Any, starts: Mapping[str, float]
 ) -> None:
     if not isinstance(states, Mapping) or not isinstance(gates, Mapping) or "h" not in states:
+        raise OptionError(f"cell {name}: {_EXPECTED}")
+    if both := set(states) & set(gates):
         raise OptionError(
-            f"cell {name}: expected `return dict(h=..., ...), dict(...)`: the next states, "
-            "h among them, and the gates"
+            f"cell {name}: expected other names for gates than for states, found {sorted(both)[0]!r} "
+            "as both"
         )
     for missing in [n for n in [*read.nodes, *starts] if n not in states]:
         raise OptionError(

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
@@ -82,11 +83,43 @@ class Expr:
     def __le__(self, other: Operand) -> Expr:
         return _apply("le", self, other)
 
+    def __eq__(self, other: object) -> NoReturn:
+        raise OptionError(
+            "a cell's equations cannot compare for equality: expected < <= > or >=, in "
+            "gw.where(condition, a, b); found == or != on a symbolic value"
+        )
+
+    __hash__ = object.__hash__
+
     def __bool__(self) -> bool:
         raise OptionError(
             "a cell's equations cannot branch on a value: expected gw.where(condition, a, b), "
             "found `if` (or `and`, `or`, `not`, `min`, `max`) on a symbolic value"
         )
+
+    def __float__(self) -> float:
+        raise _foreign("float() or a function of math")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any) -> NoReturn:
+        raise _foreign(f"torch's {getattr(function, '__name__', function)}")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Any:
+        """A NumPy number on the left of an operator is a number; a NumPy function is refused."""
+        operator = _UFUNCS.get(getattr(ufunc, "__name__", ""))
+        if operator is None or method != "__call__":
+            raise _foreign(f"numpy's {getattr(ufunc, '__name__', ufunc)}")
+        return _apply(operator, *(i if isinstance(i, Expr) else float(i) for i in inputs))
+
+
+_UFUNCS = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div"}
+
+
+def _foreign(what: str) -> OptionError:
+    return OptionError(
+        "a cell's equations take gw.sigmoid, gw.tanh, gw.exp, ...: found "
+        f"{what} on a symbolic value"
+    )
 
 
 def _layer_norm(v: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -136,6 +169,10 @@ def _node(value: Operand) -> Expr:
         return value
     if isinstance(value, int | float):
         return Expr("const", value=float(value))
+    if isinstance(value, Names):
+        raise OptionError(
+            f"a cell's equations name their values: expected {value._hint}, found the whole group"
+        )
     raise OptionError(
         f"a cell's equations work on symbolic values and numbers: found {type(value).__name__}; "
         "use gw.sigmoid, gw.tanh, ... instead of functions of other libraries"
@@ -173,10 +210,13 @@ class Names:
 
     def __init__(self, kind: str, names: Iterable[str]) -> None:
         self._kind = kind
+        self._hint = {"pre": "a.f", "pre.x": "a.x.f", "pre.h": "a.h.f", "state": "s.c"}.get(
+            kind, "p.name"
+        )
         self._nodes = {name: Expr("input", key=(kind, name)) for name in names}
 
     def __getattr__(self, name: str) -> Expr:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         if name not in self._nodes:
             raise unknown(f"{self._kind} value", name, self._nodes)
@@ -217,6 +257,22 @@ class Graph:
     parts: tuple[str, ...]
     _places: Mapping[int, tuple[int, ...]] = field(repr=False)
 
+    @cached_property
+    def inputs(self) -> Mapping[tuple[str, str], str]:
+        """Pre-activation input -> the name under which it is recorded and controlled.
+
+        An input whose name the equations give to a value of their own has none.
+        """
+        own = set(self.names.values())
+        keys = [("pre", n, f"{n}.pre") for n in self.pre]
+        keys += [(f"pre.{p}", n, f"{n}.{p}") for n in self.parts for p in ("x", "h")]
+        return {(kind, n): name for kind, n, name in keys if name not in own}
+
+    @property
+    def reads_h(self) -> bool:
+        """Whether the equations read the previous h itself, so that it must be as wide as the rest."""
+        return any(node.key == ("state", "h") for node in self.nodes)
+
     def run(
         self,
         inputs: Mapping[tuple[str, str], Tensor],
@@ -243,6 +299,8 @@ class Graph:
                 value = OPERATIONS[node.op](*[values[i] for i in self._places[index]])
             name = self.names.get(index)
             if name is not None:
+                if not isinstance(value, Tensor):  # a number is the value of a name
+                    value = inputs["state", "h"].new_tensor(value)
                 if hooks is not None and name in hooks:
                     value = hooks[name](value)
                 named[name] = value
@@ -300,6 +358,12 @@ def _build(
     place = {id(node): index for index, node in enumerate(order)}
     for gate in gates:
         if id(outputs[gate]) not in place:
+            node = outputs[gate]
+            if node.op == "identity" and node.args[0].key is not None:
+                raise OptionError(
+                    f"cell {name}: gate {gate!r} is an input as it is, which has its name already "
+                    "(a.f is 'f.pre'): leave it out"
+                )
             raise OptionError(
                 f"cell {name}: gate {gate!r} is returned but changes no state: it could be "
                 "recorded and not steered; use it in the next state, or leave it out"

@@ -54,6 +54,11 @@ class Direction:
         """The name of what leaves the cell."""
         return "h" if self.weights.hr is None else "proj"
 
+    def width(self, name: str) -> int:
+        """The number of units of a name."""
+        projected = self.weights.hr is not None and name in ("proj", "proj.new")
+        return self.weights.output_size if projected else self.weights.hidden_size
+
     def full(self, name: str) -> str:
         """The whole path of a name."""
         return f"{self.path}.{name}" if self.path else name
@@ -126,7 +131,7 @@ class Engine(Protocol):
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """The low-precision dtype where autocast is on for x's device, else None."""
     kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return None
     return torch.get_autocast_dtype(kind)
 

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from gatewise import cells
+from gatewise.cells.base import Law
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 
-_KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
-    "rnn_tanh": torch.rnn_tanh,
-    "rnn_relu": torch.rnn_relu,
-    "lstm": torch.lstm,
-    "gru": torch.gru,
-}
+Kernel: TypeAlias = "Callable[..., tuple[Tensor, ...]]"
+
+_KERNELS: tuple[tuple[Law, Kernel], ...] = (
+    (cells.RNN.law, torch.rnn_tanh),
+    (cells.ReluRNN.law, torch.rnn_relu),
+    (cells.LSTM.law, torch.lstm),
+    (cells.GRU.law, torch.gru),
+)
+
+
+def _kernel(law: Law) -> Kernel | None:
+    """torch's kernel for these very equations: a user's cell may have the same name."""
+    return next((kernel for known, kernel in _KERNELS if known is law), None)
+
+
+@cache
+def _lstm_autocasts(dtype: torch.dtype) -> bool:
+    """Whether torch's LSTM runs under autocast on this CPU: oneDNN needs AVX512 or better for it."""
+    weights = [torch.zeros(s, device="cpu") for s in ((16, 4), (16, 4), (16,), (16,))]
+    x, start = torch.zeros(1, 1, 4, device="cpu"), torch.zeros(1, 1, 4, device="cpu", dtype=dtype)
+    try:
+        with torch.autocast("cpu", dtype=dtype):
+            torch.lstm(x, (start, start), weights, True, 1, 0.0, False, False, False)
+    except RuntimeError:
+        return False
+    return True
 
 
 class ClosedEngine:
@@ -35,9 +59,9 @@ class ClosedEngine:
             return "something is recorded"
         if plan.control is not None:
             return "something is controlled"
-        for law in {d.law.name for d in plan.directions}:
-            if law not in _KERNELS:
-                return f"torch has no kernel for the cell {law}"
+        for direction in plan.directions:
+            if _kernel(direction.law) is None:
+                return f"torch has no kernel for the cell {direction.law.name}"
         if plan.reset is not None:
             return "there is a reset mask"
         if any(d.zoneout for d in plan.directions):
@@ -47,9 +71,10 @@ class ClosedEngine:
         return self._refusal_of_numbers(plan, x)
 
     def _refusal_of_numbers(self, plan: Plan, x: Tensor) -> str | None:
-        dtypes = {x.dtype} | {d.weights.ih.dtype for d in plan.directions}
-        if len(dtypes) > 1 and autocast_dtype(x) is None:
-            return "input and weights differ in dtype"
+        low = autocast_dtype(x)
+        is_lstm = any(d.law is cells.LSTM.law for d in plan.directions)
+        if low is not None and is_lstm and x.device.type == "cpu" and not _lstm_autocasts(low):
+            return f"torch's LSTM kernel for {low} autocast does not run on this CPU"
         if x.shape[0] == 0 or x.shape[1] == 0:
             return "there is no step or no column"
         if plan.lengths is not None and not bool((plan.lengths > 0).any()):
@@ -139,7 +164,8 @@ def _call(
     hx = tuple(torch.stack([s[n].to(low or x.dtype) for s in states]) for n in names)
     has_bias = directions[0].weights.b_ih is not None
     options = (has_bias, len(group), 0.0, False, len(group[0]) == 2)
-    kernel = _KERNELS[law.name]
+    kernel = _kernel(law)
+    assert kernel is not None
     if lengths is None:
         h, *final = kernel(x, hx if len(hx) > 1 else hx[0], flat, *options, False)
     else:

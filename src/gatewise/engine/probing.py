@@ -35,9 +35,11 @@ def matching_rules(plan: Plan) -> list[dict[str, list[Rule]]]:
     directions = plan.directions
     found: list[dict[str, list[Rule]]] = [{} for _ in directions]
     for rule in plan.control.rules if plan.control else ():
-        here = [k for k, d in enumerate(directions) if contains(rule.layer, d.layer)]
-        if not here:
-            raise OptionError(f"layer= of a control: expected below {len(plan.layers)}")
+        if not (layers := listed("layer", rule.layer, len(plan.layers))):
+            raise OptionError(
+                f"layer= of a control selects none of {len(plan.layers)} layers: found {rule.layer}"
+            )
+        here = [k for k, d in enumerate(directions) if d.layer in layers]
         hits = sum(_match(rule, directions[k], found[k]) for k in here)
         if not hits:
             raise _no_such_name(rule.name, [directions[k] for k in here])
@@ -64,6 +66,15 @@ def _spell_out(rule: Rule, direction: Direction) -> dict[str, Rule]:
         gate: Rule("set", gate, value, rule.layer, rule.units, rule.time, rule.batch)
         for gate, value in law.controls[rule.op].items()
     }
+
+
+def check_control(plan: Plan) -> None:
+    """Raise if a rule cannot act in this plan: its name, layer, units, columns or value."""
+    for direction, found in zip(plan.directions, matching_rules(plan), strict=True):
+        for name, rules in found.items():
+            for rule in rules:
+                if rule.units is not None:
+                    listed("units", rule.units, direction.width(name))
 
 
 def local_name(name: str | None, direction: Direction) -> str | None:
@@ -147,10 +158,10 @@ class _Action:
         """Which (batch, units) the rule selects, (B or 1, H or 1) bool; None: all."""
         mask = None
         if self.rule.units is not None:
-            mask = torch.zeros(1, value.shape[-1], dtype=torch.bool)
+            mask = torch.zeros(1, value.shape[-1], dtype=torch.bool, device="cpu")
             mask[:, listed("units", self.rule.units, value.shape[-1])] = True
         if self._batch is not None:
-            columns = torch.zeros(self._size, 1, dtype=torch.bool)
+            columns = torch.zeros(self._size, 1, dtype=torch.bool, device="cpu")
             columns[self._batch] = True
             mask = columns if mask is None else mask & columns
         return None if mask is None else mask.to(value.device)
@@ -164,10 +175,6 @@ class _Action:
         value = value.to(device=like.device, dtype=like.dtype)
         if value.ndim == 0:
             return value
-        if value.ndim > 3:
-            raise ShapeError(
-                f"a control's value has at most (time, batch, units): found {tuple(value.shape)}"
-            )
         units = listed("units", self.rule.units, like.shape[-1])
         value = _spread(value, -1, units, like.shape[-1], f"units of {self.rule.name}")
         if value.ndim == 1:
@@ -179,10 +186,12 @@ class _Action:
 def _spread(value: Tensor, dim: int, places: list[int], size: int, what: str) -> Tensor:
     """`value` over the whole axis: it has 1, all, or the selected places along `dim`."""
     found = value.shape[dim]
-    if found in (1, size):
+    if found == 1 or (found == size and found != len(places)):
         return value
     if found != len(places):
         raise ShapeError(f"a control's value for {what}: expected {len(places)}, found {found}")
+    if places == list(range(size)):
+        return value
     index = torch.tensor(places, device=value.device)
     shape = list(value.shape)
     shape[dim] = size
@@ -201,12 +210,21 @@ class Recorder:
         self._steps: list[int] = []
         self._start = plan.start
         self._columns = _column_filter(plan, record)
+        self._units = record.units
+        self._index: dict[tuple[int, torch.device], Tensor] = {}
+
+    def _places(self, value: Tensor) -> Tensor:
+        """The recorded units of a value, as an index."""
+        key = (value.shape[-1], value.device)
+        if key not in self._index:
+            units = listed("units", self._units, value.shape[-1])
+            self._index[key] = torch.tensor(units, dtype=torch.int64, device=value.device)
+        return self._index[key]
 
     def put(self, name: str, value: Tensor, step: int, valid: Tensor | None) -> None:
         """Note one value of one step."""
-        if self._record.units is not None:
-            units = listed("units", self._record.units, value.shape[-1])
-            value = value[..., units]
+        if self._units is not None:
+            value = value.index_select(-1, self._places(value))
         if not self._record.grad:
             value = value.detach()
         for mask in (valid, self._columns(step)):
@@ -237,11 +255,20 @@ class Recorder:
             return {}
         return {self._direction.full(n): v for n, v in self._stacked().items()}
 
+    def finish_empty(self, like: Tensor) -> dict[str, Tensor]:
+        """Path -> (0, B, U), where no step of this call is recorded: chunks can be joined."""
+        if self._record.to is not None:
+            return {}
+        found = {}
+        for name in self.names:
+            units = listed("units", self._record.units, self._direction.width(name))
+            found[self._direction.full(name)] = like.new_zeros(0, like.shape[1], len(units))
+        return found
+
     def _stacked(self) -> dict[str, Tensor]:
         return {
             name: torch.stack(rows[::-1] if self._direction.reverse else rows)
             for name, rows in self._values.items()
-            if rows
         }
 
     def _times(self) -> Tensor:
@@ -255,16 +282,16 @@ def _column_filter(plan: Plan, record: Record) -> Callable[[int], Tensor | None]
         return lambda step: None
     begins = start.tolist()
 
-    def columns(step: int) -> Tensor:
+    def columns(step: int) -> Tensor | None:
         wanted = [record.wants(begin + step) for begin in begins]
-        return torch.tensor(wanted, device=start.device).unsqueeze(-1)
+        return None if all(wanted) else torch.tensor(wanted, device=start.device).unsqueeze(-1)
 
     return columns
 
 
 def times_of(start: int | Tensor, steps: list[int]) -> Tensor:
     """The times of these steps: (T',), or (T', B) where each column has its own start."""
-    times = torch.tensor(steps, dtype=torch.int64)
+    times = torch.tensor(steps, dtype=torch.int64, device="cpu")
     return times.unsqueeze(-1) + start.cpu() if isinstance(start, Tensor) else times + start
 
 
@@ -283,10 +310,16 @@ def recorded_names(direction: Direction, record: Record) -> list[str]:
 
 
 def check_record(plan: Plan) -> None:
-    """Raise UnknownNameError if a name asked for is in no cell of the plan."""
-    for name in plan.record.names if plan.record else ():
-        if not any(local_name(name, d) for d in plan.directions):
+    """Raise if a name asked for is in no cell of the plan, or a unit in none that has the name."""
+    record = plan.record
+    if record is None:
+        return
+    for name in record.names:
+        here = [(d, own) for d in plan.directions if (own := local_name(name, d))]
+        if not here:
             raise _no_such_name(name, list(plan.directions))
+        for direction, own in here:
+            listed("units", record.units, direction.width(own))
 
 
 def _send(sink: object, path: str, value: Tensor, times: Tensor) -> None:
@@ -300,36 +333,47 @@ def _send(sink: object, path: str, value: Tensor, times: Tensor) -> None:
 
 
 class Probe:
-    """The hooks of one direction."""
+    """The hooks of one direction: the same functions at every step, made once."""
 
     def __init__(
         self, direction: Direction, plan: Plan, rules: Mapping[str, list[Rule]], shape: torch.Size
     ) -> None:
-        steps, batch = shape[0], shape[1]
+        self._direction = direction
+        steps, self._batch = shape[0], shape[1]
         self._actions = {
-            name: [_Action(rule, plan.start, batch) for rule in acting]
+            name: [_Action(rule, plan.start, self._batch) for rule in acting]
             for name, acting in rules.items()
         }
         self.recorder = (
             Recorder(direction, plan, plan.record, steps) if plan.record is not None else None
         )
         self._rows = set(self.recorder.rows) if self.recorder else set()
+        recorded = self.recorder.names if self.recorder else []
+        self._acting = {name: self._hook(name, False) for name in self._actions}
+        self._reading = {
+            name: self._hook(name, name in recorded)
+            for name in dict.fromkeys([*self._actions, *recorded])
+        }
+        self._step = 0
+        self._valid: Tensor | None = None
 
     def hooks(self, step: int, valid: Tensor | None) -> dict[str, Hook]:
         """Name -> what is done to its value at this step."""
-        recorded = self.recorder.names if self.recorder and step in self._rows else ()
-        return {
-            name: self._hook(name, step, valid, name in recorded)
-            for name in dict.fromkeys([*self._actions, *recorded])
-        }
+        self._step, self._valid = step, valid
+        return self._reading if step in self._rows else self._acting
 
-    def _hook(self, name: str, step: int, valid: Tensor | None, recorded: bool) -> Hook:
+    def _hook(self, name: str, recorded: bool) -> Hook:
+        actions = self._actions.get(name, [])
+        width = self._direction.width(name)
+
         def call(value: Tensor) -> Tensor:
-            for action in self._actions.get(name, ()):
-                value = action(value, step)
+            if value.ndim < 2:  # made of parameters alone: the same in every column
+                value = value.expand(self._batch, width)
+            for action in actions:
+                value = action(value, self._step)
             if recorded:
                 assert self.recorder is not None
-                self.recorder.put(name, value, step, valid)
+                self.recorder.put(name, value, self._step, self._valid)
             return value
 
         return call
@@ -338,3 +382,9 @@ class Probe:
         """Called after each step."""
         if self.recorder is not None and step in self._rows:
             self.recorder.end_step(step)
+
+    def recorded(self, like: Tensor) -> dict[str, Tensor]:
+        """Path -> recorded values; `like`: a tensor (..., B, ...) of their dtype and device."""
+        if self.recorder is None:
+            return {}
+        return self.recorder.finish() if self._rows else self.recorder.finish_empty(like)

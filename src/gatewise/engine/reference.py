@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gatewise.cells.base import input_part, pre_inputs, start_state
+from gatewise.cells.base import Law, input_part, pre_inputs, start_state
 from gatewise.cells.equations import Hook
 from gatewise.engine.base import (
     Direction,
@@ -52,7 +52,7 @@ class ReferenceEngine:
                 h, final = loop.run(x, states[k])
                 outputs.append(h)
                 finals.append(final)
-                record |= loop.recorded()
+                record |= loop.recorded
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
             mask = plan.mask(number)
             if mask is not None:
@@ -75,6 +75,7 @@ class _Loop:
         self._rules = rules
         self._valid = valid
         self._probe: Probe | None = None
+        self.recorded: dict[str, Tensor] = {}
 
     def run(self, x: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """h (T, B, H) and the last state."""
@@ -91,21 +92,16 @@ class _Loop:
             state = self._reset(state, t, x)
             state, output = self._step(xs[t], state, t)
             outputs.append(output)
-        if not outputs:
-            return x.new_zeros(0, x.shape[1], direction.weights.output_size), dict(state)
+        if self._probe is not None:
+            self.recorded = self._probe.recorded(xs)
         if direction.reverse:
             outputs.reverse()
-        h = torch.stack(outputs)
+        empty = xs.new_zeros(0, x.shape[1], direction.weights.output_size)
+        h = torch.stack(outputs) if outputs else empty
         final = dict(state)
         if low is not None:
             h, final["h"] = h.to(low), final["h"].to(low)
         return h, final
-
-    def recorded(self) -> dict[str, Tensor]:
-        """Path -> recorded values."""
-        if self._probe is None or self._probe.recorder is None:
-            return {}
-        return self._probe.recorder.finish()
 
     def _reset(self, state: Mapping[str, Tensor], t: int, x: Tensor) -> Mapping[str, Tensor]:
         """The state before step t: at its start where a new sequence begins there."""
@@ -119,6 +115,8 @@ class _Loop:
             self._direction.law, sizes, x.shape[1], state["h"], self._direction.start
         )
         here = reset[row].unsqueeze(-1)
+        if self._valid is not None:
+            here = here & self._valid[row]  # no sequence begins in the padding
         return {n: torch.where(here, start[n].to(v.dtype), v) for n, v in state.items()}
 
     def _step(
@@ -144,7 +142,7 @@ class _Loop:
         law, weights = self._direction.law, self._direction.weights
         inputs = pre_inputs(law, weights, x_part, previous)
         if hooks:
-            _hook_inputs(inputs, hooks)
+            _hook_inputs(law, inputs, hooks)
         projected = weights.hr is not None
         stages = {
             name: self._stage(name, previous, t, hooks)
@@ -172,6 +170,8 @@ class _Loop:
         before, after = hooks.get(f"{name}.new"), hooks.get(name)
 
         def call(value: Tensor) -> Tensor:
+            if value.ndim < 2:  # made of parameters alone: the same in every column
+                value = value.expand_as(previous[state])
             if before is not None:
                 value = before(value)
             if isinstance(keep, Tensor):
@@ -189,11 +189,10 @@ def _wide(value: Tensor, low: torch.dtype | None) -> Tensor:
     return value if low is None else value.float()
 
 
-def _hook_inputs(inputs: dict[tuple[str, str], Tensor], hooks: Mapping[str, Hook]) -> None:
+def _hook_inputs(
+    law: Law, inputs: dict[tuple[str, str], Tensor], hooks: Mapping[str, Hook]
+) -> None:
     """Apply the hooks of pre-activations: ``f.pre``, ``n.x``, ``n.h``."""
-    suffix = {"pre": ".pre", "pre.x": ".x", "pre.h": ".h"}
-    for key in list(inputs):
-        kind, name = key
-        hook = hooks.get(name + suffix[kind]) if kind in suffix else None
-        if hook is not None:
-            inputs[key] = hook(inputs[key])
+    for key, name in law.graph.inputs.items():
+        if name in hooks and key in inputs:
+            inputs[key] = hooks[name](inputs[key])
