@@ -14,6 +14,7 @@ from gatewise.errors import CheckpointError, DataError, OptionError, UnknownName
 from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.run import MAPPINGS, LanguageRun
+from gatewise.run.language import COMPLETION
 from gatewise.text.tokenizers import Tokenizer, build_tokenizer
 from tolerances import assert_close
 
@@ -231,6 +232,25 @@ def test_a_tokenizer_that_is_not_the_models(tokenizer: str | None, tmp_path: Pat
         gw.load(tmp_path / "run")
 
 
-def test_options_of_the_registry_and_of_sampling() -> None:
+def test_the_default_options_of_completion_are_options() -> None:
     assert set(MAPPINGS) >= {"lm"}
-    assert SamplingOptions(n=2).n == 2
+    assert SamplingOptions(**COMPLETION).max_tokens == 64  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+def test_everything_runs_on_a_gpu(tmp_path: Path) -> None:
+    folder = save(tmp_path / "mine")
+    found, on_cpu = gw.load(folder, device="cuda"), gw.load(folder)
+    assert found.device.type == "cuda"
+    options = {"max_tokens": 20, "n": 5, "seed": 1, "repetition_penalty": 1.2}
+    options |= {"no_repeat_ngram": 3, "stop": ["\n"], "top_p": 0.9, "bias": {0: 0.5}}
+    assert len(found.generate("def ", **options).run()) == 5
+    assert found.complete("def ", beams=4, max_tokens=8, repetition_penalty=1.2)
+    stream = found.stream(2, record=gw.Record("f"))
+    stream.push([[1, 2], [3, 4]])
+    stream.reset([1])
+    stream.fork([1, 1]).push([[1, 2]])
+    stream.from_bytes(stream.to_bytes())
+    stream.push([1, 2])
+    assert found.read(TEXT).nats_per_token == pytest.approx(on_cpu.read(TEXT).nats_per_token, 1e-3)
+    assert found.evaluate(TEXT).nats == pytest.approx(on_cpu.evaluate(TEXT).nats, 1e-3)
