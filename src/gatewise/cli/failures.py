@@ -26,7 +26,9 @@ def report(error: BaseException, *, debug: bool = False) -> int:
     if debug or line is None:
         screen.say("".join(traceback.format_exception(error)).rstrip())
     if line is None:
-        line = f"an error in gatewise itself ({type(error).__name__}); please report the lines above"
+        line = (
+            f"an error in gatewise itself ({type(error).__name__}); please report the lines above"
+        )
     if line:
         screen.say(f"gatewise: {_one_line(line)}")
     return status

@@ -10,18 +10,22 @@ from cyclopts import App, Parameter
 
 from gatewise import __version__
 from gatewise.cli import screen
-from gatewise.cli.verbs import VERBS
+from gatewise.cli.verbs import BELOW, VERBS
 from gatewise.errors import OptionError, unknown
 
 Shell = Literal["bash", "zsh", "fish"]
 
-# A parameter of this name takes free text, which may begin with a dash.
-_FREE_TEXT = "prefix"
+# A parameter of these names takes free text, which may begin with a dash.
+_FREE_TEXT = ("prefix", "prompt", "text")
 _LIKE_AN_OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.*)?|-[a-zA-Z]", re.DOTALL)
 
 
-def build_app() -> App:
-    """The parser: every verb by name, none of them imported yet."""
+def build_app(running: str = "") -> App:
+    """The parser: every verb by name, none of them imported yet.
+
+    Args:
+        running: the verb that is about to run; its help is its own, not the line of the overview.
+    """
     app = App(
         name="gatewise",
         help="Recurrent networks with their gates open.",
@@ -35,7 +39,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
     )
     for verb in VERBS:
-        app.command(verb.path, name=verb.name, help=verb.help)
+        app.command(verb.path, name=verb.name, help=None if verb.name == running else verb.help)
     return app
 
 
@@ -45,14 +49,25 @@ def run(words: list[str]) -> int:
         return _completion(words[0], words[1:])
     if words[0] not in {verb.name for verb in VERBS} | {"__complete"}:
         raise _unknown_verb(words[0])
-    app = build_app()
+    app = build_app(words[0])
     if words[0] == "__complete":  # what the completion scripts ask
         app(words)
         return 0
+    _check_second(words)
     command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     _refuse_mistyped_option(bound, words)
     status = command(*bound.args, **bound.kwargs)
     return status if isinstance(status, int) else 0
+
+
+def _check_second(words: list[str]) -> None:
+    """The verbs that have verbs below them, by the names that these have there."""
+    below = BELOW.get(words[0])
+    if below is None or len(words) < 2 or words[1].startswith("-"):
+        return
+    kind, names = below
+    if words[1] not in names:
+        raise unknown(kind, words[1], names)
 
 
 def _unknown_verb(word: str) -> Exception:
@@ -65,10 +80,9 @@ def _unknown_verb(word: str) -> Exception:
 
 def _refuse_mistyped_option(bound: inspect.BoundArguments, words: list[str]) -> None:
     """Free text may begin with a dash, but `--tempreature` is a slip, unless `--` says otherwise."""
-    text = bound.arguments.get(_FREE_TEXT)
-    if "--" in words or not isinstance(text, str) or text not in words:
-        return
-    if _LIKE_AN_OPTION.fullmatch(text):
+    given = [bound.arguments.get(name) for name in _FREE_TEXT]
+    text = next((each for each in given if isinstance(each, str)), "")
+    if "--" not in words and text in words and _LIKE_AN_OPTION.fullmatch(text):
         raise OptionError(
             f"unknown option {text!r}: `gatewise {words[0]} --help` lists the options; for that "
             "very text write -- before it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -87,6 +88,13 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def percent(probability: float) -> str:
+    """A probability as people read it: 12.3 %, 0.45 %, 3e-07."""
+    if probability >= 0.01:
+        return f"{probability:.1%}".replace("%", " %")
+    return f"{probability:.2%}".replace("%", " %") if probability >= 1e-4 else f"{probability:.0e}"
+
+
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
     """Rows as aligned columns; the last column is free."""
     if not rows:
@@ -97,3 +105,14 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append((indent + "  ".join([*cells, row[-1]])).rstrip())
     return "\n".join(lines)
+
+
+def indented(text: str, indent: str = "  | ") -> str:
+    """A text of a model as a block, harmless on a terminal."""
+    return "\n".join(indent + line for line in visible(text).split("\n"))
+
+
+def dim(text: str) -> str:
+    """`text` in a fainter tone, where standard output is a terminal that has one."""
+    plain = not is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[2m{text}\x1b[0m"

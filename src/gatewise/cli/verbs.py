@@ -22,7 +22,7 @@ VERBS = (
         "gatewise.cli.demo:demo",
         "Train on Python's own standard library for a few minutes, then complete code.",
     ),
-    Verb("train", "gatewise.cli.train:train", "Train a model on your files into a run folder."),
+    Verb("train", "gatewise.cli.train:app", "Train a model on your files into a run folder."),
     Verb("complete", "gatewise.cli.complete:complete", "Complete a text, or text after text."),
     Verb("generate", "gatewise.cli.generate:generate", "Write text: sampling and beam search."),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "Perplexity and bits per character of a run."),
@@ -34,6 +34,12 @@ VERBS = (
     Verb("info", "gatewise.cli.info:info", "This machine and its engines, or one run folder."),
     Verb("export", "gatewise.cli.export:export", "A run without its training state, or as ONNX."),
 )
+
+BELOW = {
+    "train": ("mapping", ("lm",)),
+    "inspect": ("inspection", ("batches", "novelty", "read")),
+}
+"""Verb -> what the word after it is, and the words there are."""
 
 _OVERVIEW = """\
 gatewise: recurrent networks with their gates open

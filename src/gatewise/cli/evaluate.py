@@ -1,0 +1,144 @@
+"""`gatewise eval`: what a run's predictions cost on a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.checkpoint import RunLog
+from gatewise.cli import screen
+from gatewise.cli.options import Json
+from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
+from gatewise.errors import DataError, OptionError, unknown
+from gatewise.run import LanguageRun
+from gatewise.text.corpora import SPLITS, build_corpus
+
+
+def evaluate(
+    run: RunPath,
+    data: Annotated[
+        list[str],
+        Parameter(
+            help="Texts, as `gatewise train` takes them. Without any: the figures that were "
+            "measured while it was trained."
+        ),
+    ] = [],  # noqa: B006
+    /,
+    *,
+    part: Annotated[
+        str, Parameter(help="train, valid, test, or all parts that there are.")
+    ] = "all",
+    fractions: Annotated[
+        str,
+        Parameter(
+            help="Cut the text as it was cut for training (0.9,0.05,0.05), where no files are named "
+            "train, valid and test; 1: read all of it."
+        ),
+    ] = "1",
+    batch_size: Annotated[
+        int, Parameter(help="Columns; 1 reads the text in one piece, more is quicker.")
+    ] = 1,
+    errors: Annotated[
+        str, Parameter(help="Bytes that are not UTF-8: strict stops at them, replace reads on.")
+    ] = "strict",
+    opening: OpeningFlags = Opening(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """Measure a model on a text: perplexity, nats and bits per token and per character.
+
+    The text is read once, with the state carried from its beginning to its end.
+    """
+    if part not in ("all", *SPLITS):
+        raise unknown("part", part, ("all", *SPLITS))
+    if batch_size < 1:
+        raise OptionError(f"--batch-size: expected a whole number from 1, found {batch_size}")
+    cut = _fractions(fractions)
+    opened = open_run(run, opening, "evaluate")
+    if data:
+        corpus = build_corpus(data, tokenizer=opened.tokenizer, fractions=cut, errors=errors)
+        for note in corpus.notes:
+            screen.say(f"note: {note}")
+        parts = _named(corpus.splits, cut) if part == "all" else _one(corpus.splits, part)
+        figures = {
+            name: opened.evaluate(tokens, batch_size=batch_size, engine=opening.engine).summary()
+            for name, tokens in parts.items()
+        }
+    else:
+        figures = {"valid": _recorded(run, opened)}
+    if json:
+        screen.out_json({"run": str(opened.path), "step": opened.step, "parts": figures})
+    else:
+        _show(figures)
+    return 0
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise OptionError(
+            f"--fractions: expected numbers with commas between them, found {text!r}"
+        ) from None
+
+
+def _named(splits: dict[str, Any], cut: tuple[float, ...]) -> dict[str, Any]:
+    """The parts; a text that was not cut is no training part."""
+    return {"text": splits["train"]} if len(splits) == 1 and len(cut) == 1 else splits
+
+
+def _one(splits: dict[str, Any], part: str) -> dict[str, Any]:
+    if part not in splits:
+        found = ", ".join(splits)
+        raise DataError(
+            f"--part: expected a {part} part, found {found}: name a file so, or give --fractions"
+        )
+    return {part: splits[part]}
+
+
+def _recorded(path: Path, opened: LanguageRun) -> dict[str, Any]:
+    """The validation figures that the run's log holds for this checkpoint."""
+    folder = path if (path / "checkpoints").is_dir() else opened.path.parent.parent
+    for record in reversed(validations(folder)):
+        if record.get("step") == opened.step:
+            return {name: record.get(name) for name in _FIGURES}
+    raise DataError(
+        f"{path}: expected figures of step {opened.step:,} in its log, found none: "
+        "name a text to measure it on"
+    )
+
+
+def validations(run: Path) -> list[dict[str, Any]]:
+    """The lines about evaluations in a run's log, oldest first."""
+    log = RunLog(run / "log.jsonl")
+    return (
+        [event for event in log.read() if event.get("kind") == "valid"] if log.path.exists() else []
+    )
+
+
+_FIGURES = {
+    "tokens": "tokens",
+    "characters": "characters",
+    "nats_per_token": "nats/token",
+    "bits_per_token": "bits/token",
+    "nats_per_character": "nats/char",
+    "bits_per_character": "bits/char",
+    "perplexity": "perplexity",
+}
+
+
+def _show(figures: dict[str, dict[str, Any]]) -> None:
+    rows = [["", *figures]]
+    for name, words in _FIGURES.items():
+        rows.append([words, *(_number(each.get(name)) for each in figures.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        screen.out("  ".join([row[0].ljust(widths[0]), *cells]))
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"

@@ -1,0 +1,24 @@
+"""`gatewise inspect`: one verb below it for each thing to look at."""
+
+from __future__ import annotations
+
+from cyclopts import App, Group
+
+INSPECTIONS = {
+    "batches": "How a text becomes columns and windows of a batch, as a picture.\n\n"
+    "Without a file: the alphabet in 4 columns and windows of 3 rows.",
+    "novelty": "How much of a generated text stands in the training text.\n\n"
+    "For each length, the share of the generated text's substrings that occur in the given "
+    "files, and the longest passage that was copied.",
+    "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
+    "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
+    "mean over the units; --out saves every value.",
+}
+
+app = App(
+    name="inspect",
+    help="Look inside a run, or at how a text is read.",
+    group_commands=Group("Inspections", sort_key=1),
+)
+for _name, _help in INSPECTIONS.items():
+    app.command(f"gatewise.cli.inspect_{_name}:inspect_{_name}", name=_name, help=_help)

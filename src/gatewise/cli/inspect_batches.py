@@ -1,0 +1,56 @@
+"""`gatewise inspect batches`: the lecture's picture, of any text."""
+
+from __future__ import annotations
+
+import string
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+from numpy.typing import NDArray
+
+from gatewise.cli import screen
+from gatewise.cli.options import Json
+from gatewise.errors import OptionError
+from gatewise.text.batches import Stream, picture
+from gatewise.text.reading import read_texts
+
+
+def inspect_batches(
+    file: Annotated[
+        str | None, Parameter(help="A text; - for standard input. Without one: the alphabet.")
+    ] = None,
+    /,
+    *,
+    batch_size: Annotated[int, Parameter(help="Columns.")] = 4,
+    bptt: Annotated[int, Parameter(help="Rows of a window.")] = 3,
+    json: Json = False,
+) -> int:
+    """A text as columns and windows; `gatewise inspect batches --help` says more."""
+    for flag, value in (("--batch-size", batch_size), ("--bptt", bptt)):
+        if value < 1:
+            raise OptionError(f"{flag}: expected a whole number from 1, found {value}")
+    text = string.ascii_lowercase if file is None else _read(file)
+    if not json:
+        screen.out(screen.visible(picture(text, batch_size, bptt)))
+        return 0
+    stream = Stream(_codes(text), batch_size)
+    windows = [
+        {"start": start, "x": _letters(x.tolist()), "y": _letters(y.tolist())}
+        for start, x, y in stream.windows(bptt)
+    ]
+    trimmed = text[stream.rows * batch_size :]
+    screen.out_json({"rows": stream.rows, "trimmed": trimmed, "windows": windows})
+    return 0
+
+
+def _read(file: str) -> str:
+    return "".join(text for _, text in read_texts([file], "replace"))
+
+
+def _codes(text: str) -> NDArray[np.int64]:
+    return np.array([ord(each) for each in text], np.int64)
+
+
+def _letters(rows: list[list[int]]) -> list[str]:
+    return ["".join(chr(code) for code in row) for row in rows]

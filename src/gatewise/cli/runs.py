@@ -1,0 +1,172 @@
+"""What the verbs that use a run have in common: opening it, its prompts, how its text is drawn."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from gatewise.cli import screen
+from gatewise.cli.options import with_flag_names
+from gatewise.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from gatewise.generate import SamplingOptions
+    from gatewise.probe import Control
+    from gatewise.run import LanguageRun, Run
+
+RunPath = Annotated[Path, Parameter(help="A run folder, or one of its checkpoints.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """Which checkpoint, and where it runs."""
+
+    checkpoint: Literal["best", "latest"] = "best"
+    """Of a run, the best checkpoint or the latest."""
+
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, ...; auto: a GPU where there is one."""
+
+    dtype: str | None = None
+    """float32, float64, bfloat16 or float16; default: as it was saved."""
+
+    engine: str = "auto"
+    """Engine of the recurrent layers; `gatewise info` lists them. auto: the quickest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How text is drawn; see `gatewise.generate.SamplingOptions`."""
+
+    top_k: int = 0
+    """Keep the k most probable tokens; 0 keeps all."""
+
+    top_p: float = 1.0
+    """Keep the fewest most probable tokens that together reach this probability."""
+
+    min_p: float = 0.0
+    """Keep the tokens at least this many times as probable as the most probable one."""
+
+    repetition_penalty: float = 1.0
+    """Make tokens that were there before less probable; 1: no penalty."""
+
+    no_repeat_ngram: int = 0
+    """Let no sequence of this many tokens occur twice; 0 allows all."""
+
+    stop: tuple[str, ...] = ()
+    """End before this text; may be given several times. \\n and \\t are understood."""
+
+    lines: int | None = None
+    """End after this many lines."""
+
+    sentences: int | None = None
+    """End after this many sentences."""
+
+    max_characters: int | None = None
+    """End after this many characters."""
+
+    seed: int | None = None
+    """Draw the same text each time."""
+
+
+OpeningFlags = Annotated[Opening, Parameter(name="*", group="Run")]
+DrawingFlags = Annotated[Drawing, Parameter(name="*", group="Drawing")]
+ControlFile = Annotated[
+    Path | None,
+    Parameter(
+        help="Set gates while the text is written: a file with a Control as JSON.", group="Run"
+    ),
+]
+
+
+def open_run(path: Path, opening: Opening, verb: str) -> LanguageRun:
+    """The run at `path`; what there is to know about it is said.
+
+    Raises:
+        CheckpointError: it is not there, damaged, foreign or of another format.
+        OptionError: it is of a mapping without that verb.
+    """
+    from gatewise.run import LanguageRun, load
+
+    found: Run = load(path, opening.checkpoint, opening.device, opening.dtype)
+    for note in found.notes:
+        screen.say(f"note: {note}")
+    found.require(verb)
+    assert isinstance(found, LanguageRun)
+    return found
+
+
+def sampling(drawing: Drawing, **more: Any) -> SamplingOptions:
+    """Checked options, from the flags and `more`.
+
+    Raises:
+        OptionError: naming the flag, if one is outside its range.
+    """
+    from gatewise.generate import SamplingOptions
+
+    values = vars(drawing) | more
+    values["stop"] = tuple(_unescaped(text) for text in drawing.stop)
+    try:
+        return SamplingOptions(**values)
+    except OptionError as error:
+        raise with_flag_names(error, values) from None
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def read_control(path: Path | None) -> Control | None:
+    """The control in a file.
+
+    Raises:
+        DataError: if it cannot be read, or is none.
+    """
+    if path is None:
+        return None
+    from gatewise.probe import Control
+
+    try:
+        return Control.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot read --control: {error.strerror}") from None
+    except (DataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a Control as JSON: {error}") from None
+
+
+def prompt_text(given: str | None, *, if_none: str | None = None) -> str | None:
+    """The text of a prompt argument: itself, or standard input for `-`.
+
+    Args:
+        given: the argument. Without one, standard input is read if it is no terminal.
+        if_none: what an empty standard input that nobody asked for means.
+    Returns:
+        The text, or None where there is none.
+    """
+    if given is not None and given != "-":
+        return whole(given)
+    if given is None and (sys.stdin is None or sys.stdin.isatty()):
+        return None
+    read = _standard_input().removesuffix("\n")
+    return if_none if given is None and not read else read
+
+
+def whole(text: str) -> str:
+    """`text` with U+FFFD for what is no character: halves of them, and bytes that are not UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _standard_input() -> str:
+    stream = getattr(sys.stdin, "buffer", None)
+    text: str = sys.stdin.read() if stream is None else stream.read().decode("utf-8", "replace")
+    return text.replace("\r\n", "\n")
+
+
+def say_notes(notes: list[str]) -> None:
+    """What the reader should know about a prompt."""
+    for note in notes:
+        screen.say(f"note: {note}")

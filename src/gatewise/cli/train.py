@@ -1,0 +1,21 @@
+"""`gatewise train MAPPING DATA... --out RUN`: one verb below it for each mapping."""
+
+from __future__ import annotations
+
+from cyclopts import App, Group
+
+MAPPINGS = {
+    "lm": "A language model: what comes next in a text.\n\n"
+    "Stops at --epochs, --minutes or --steps, whichever comes first. Ctrl-C saves the run, and "
+    "--resume goes on where it stopped, as if it never had."
+}
+
+app = App(
+    name="train",
+    help="Train a model on your files into a run folder. Each mapping has its own options: see "
+    "`gatewise train lm --help`.",
+    usage="Usage: gatewise train MAPPING DATA... --out RUN [OPTIONS]",
+    group_commands=Group("Mappings", sort_key=1),
+)
+for _name, _help in MAPPINGS.items():
+    app.command(f"gatewise.cli.train_{_name}:train_{_name}", name=_name, help=_help)
