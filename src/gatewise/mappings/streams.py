@@ -69,6 +69,10 @@ class LanguageLearner:
         seed: of the random chunk lengths.
         engine: name of an engine, or "auto".
         rank, world_size: this process's share of the columns: rank * B / world_size onwards.
+
+    Attributes:
+        extra: what else a checkpoint should say of the run, by name; JSON-able.
+
     Raises:
         OptionError: if an option is outside its range or too large for the text.
         DataError: if there is nothing to train on.
@@ -92,6 +96,7 @@ class LanguageLearner:
         self.options = options or StreamOptions()
         self.seed = seed
         self.engine = engine
+        self.extra: dict[str, Any] = {}
         self.options.validate()
         self._stream = _training_stream(corpus, self.options).shard(rank, world_size)
 
@@ -153,7 +158,7 @@ class LanguageLearner:
 
     def config(self) -> dict[str, Any]:
         """Model and data, as a checkpoint keeps them."""
-        return {
+        return self.extra | {
             "mapping": self.kind,
             "model": self.model.config.to_dict(),
             "streams": dataclasses.asdict(self.options),
