@@ -73,7 +73,19 @@ def test_dtypes_shapes_and_shared_memory(tmp_path: Path) -> None:
         "parameter": torch.nn.Parameter(torch.randn(2)),
         "pt": torch.ones(1),
     }
-    dtypes = ["float16", "bfloat16", "int8", "uint8", "int16", "int32", "int64", "bool", "uint16", "uint32", "uint64"]
+    dtypes = [
+        "float16",
+        "bfloat16",
+        "int8",
+        "uint8",
+        "int16",
+        "int32",
+        "int64",
+        "bool",
+        "uint16",
+        "uint32",
+        "uint64",
+    ]
     tensors |= {n: torch.tensor([1, 0, 1]).to(getattr(torch, n)) for n in dtypes}
     with RunFolder.create(tmp_path / "run") as run:
         path = run.save(1, config={}, tensors=tensors)
@@ -284,6 +296,7 @@ def test_resuming_nothing_starts_from_the_beginning(tmp_path: Path) -> None:
     for path in (tmp_path / "new", tmp_path / "empty"):
         if path.name == "empty":
             path.mkdir()
+            assert RunFolder.open(path).checkpoints() == []
         with RunFolder.resume(path) as run:
             assert run.checkpoints() == []
             assert run.notes == [f"{path} holds no checkpoint yet: starting from the beginning"]

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,10 @@ def _check_after(path: Path, kind: str, saved: bool, where: str) -> None:
     assert verify_run(path) == [], where
 
 
-def _all_calls(good: Path, path: Path, kind: str, make: Callable[[int], System]) -> int:
+def _all_calls(
+    good: Path, path: Path, kind: str, make: Callable[[int], System], every: int = 1
+) -> int:
+    """Try each call (or each `every`-th) of a save in turn; how many calls it makes."""
     at = 1
     while True:
         copy_run(good, path)
@@ -88,16 +92,22 @@ def _all_calls(good: Path, path: Path, kind: str, make: Callable[[int], System])
         if not saved and system.code is not None and not system.forever:
             assert list((path / "checkpoints").glob(".tmp-*")) == [], where
         _check_after(path, kind, saved, where)
-        at += 1
+        at += every
 
 
-@pytest.mark.parametrize("kind", SAVES)
-def test_disk_full_at_each_call(good: Path, place: Path, kind: str) -> None:
-    calls = _all_calls(good, place / "run", kind, lambda at: System(at, errno.ENOSPC))
+# Each call of each kind of save; the long kinds every third call, and all of them when slow.
+EACH: list[Any] = [("new", 1), ("again", 2), ("pruning", 3), ("back", 3)]
+EACH += [pytest.param(kind, 1, marks=pytest.mark.slow) for kind in ("again", "pruning", "back")]
+
+
+@pytest.mark.parametrize(("kind", "every"), EACH)
+def test_disk_full_at_each_call(good: Path, place: Path, kind: str, every: int) -> None:
+    calls = _all_calls(good, place / "run", kind, lambda at: System(at, errno.ENOSPC), every)
     assert calls > 40
 
 
-@pytest.mark.parametrize("kind", ["new", "again"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SAVES)
 def test_disk_full_and_staying_full(good: Path, place: Path, kind: str) -> None:
     _all_calls(good, place / "run", kind, lambda at: System(at, errno.ENOSPC, forever=True))
 
@@ -109,9 +119,9 @@ def test_other_errors_at_each_call(good: Path, place: Path, kind: str, code: int
     _all_calls(good, place / "run", kind, lambda at: System(at, code))
 
 
-@pytest.mark.parametrize("kind", SAVES)
-def test_death_at_each_call(good: Path, place: Path, kind: str) -> None:
-    _all_calls(good, place / "run", kind, System)
+@pytest.mark.parametrize(("kind", "every"), EACH)
+def test_death_at_each_call(good: Path, place: Path, kind: str, every: int) -> None:
+    _all_calls(good, place / "run", kind, System, every)
 
 
 def test_partial_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,8 +200,8 @@ def entries(path: Path) -> Iterator[Path]:
         yield from sorted(path.iterdir())
 
 
-def check_run(folder: Path) -> None:
-    """Raise CheckpointError, with what was found, unless `folder` is a run's."""
+def check_run(folder: Path, *, or_empty: bool = False) -> None:
+    """Raise CheckpointError, with what was found, unless `folder` is a run's (`or_empty`: or new)."""
     try:
         if not os.path.lexists(folder):
             raise CheckpointError(f"{folder} does not exist: {_EXPECTED}")
@@ -210,7 +210,7 @@ def check_run(folder: Path) -> None:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise CheckpointError(f"cannot read {folder}: {error.strerror}") from None
-    if LOCK in names or is_checkpoints(folder / CHECKPOINTS):
+    if LOCK in names or (or_empty and not names) or is_checkpoints(folder / CHECKPOINTS):
         return
     if is_checkpoints(folder):
         raise CheckpointError(f"{folder} is inside a run: expected the run itself, {folder.parent}")

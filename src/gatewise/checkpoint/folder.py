@@ -58,13 +58,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run, for reading.
+        """An existing run, for reading; an empty folder is one that was killed at its very start.
 
         Raises:
             CheckpointError: it is not there, or no run folder.
         """
         folder = Path(path)
-        check_run(folder)
+        check_run(folder, or_empty=True)
         return cls(folder, RunLog(folder / LOG))
 
     @classmethod
@@ -301,6 +301,7 @@ def load_checkpoint(path: str | Path, which: Literal["best", "latest"] = "best")
         os.path.lexists(folder / MANIFEST) or os.path.lexists(folder / CONFIG)
     ):
         return read_checkpoint(folder)
+    check_run(folder)
     run = RunFolder.open(folder)
     return run.best() if which == BEST else run.latest()
 
