@@ -134,7 +134,7 @@ def test_a_cell_that_reads_h_unit_by_unit_cannot_be_projected(cell: type) -> Non
 
 
 def test_an_unknown_cell_has_its_neighbour_named() -> None:
-    with pytest.raises(UnknownNameError, match="unknown cell 'lsmt'.*did you mean 'lstm'"):
+    with pytest.raises(UnknownNameError, match=r"unknown cell 'lsmt'.*did you mean 'lstm'"):
         gw.Stack("lsmt", 3, 4)
 
 
