@@ -138,7 +138,7 @@ class _Loop(Session):
             self._judge(nats)
         else:
             self._skip(batch, loss, nats)
-        self.model.zero_grad(set_to_none=True)
+        self.rule.clear()
         if counters.position == 0:
             self.state = None
 

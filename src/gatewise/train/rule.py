@@ -62,6 +62,11 @@ class Rule:
         self.schedule.step()
         self.schedule.at(progress)
 
+    def clear(self) -> None:
+        """Let go of the gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
     def validation(self, nats: float) -> str | None:
         """Take note of a validation loss; a line if that changes the rule."""
         before = self.lr
