@@ -1,0 +1,106 @@
+"""Which engine runs, and how that is seen."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+import gatewise as gw
+from gatewise.engine import closed
+from gatewise.errors import EngineError, UnknownNameError
+from parity import ENGINES
+
+
+def test_every_engine_has_a_row_and_says_what_it_is() -> None:
+    assert {e.name for e in gw.engines()} == set(ENGINES)
+    for engine in gw.engines():
+        assert engine.summary
+        assert engine.available == (not engine.reason)
+        assert str(engine).startswith(f"{engine.name}: ")
+
+
+def test_the_fastest_that_can_is_chosen() -> None:
+    assert gw.Stack("lstm", 3, 4)(torch.zeros(5, 2, 3)).engine == "closed"
+    assert gw.Stack("gru_paper", 3, 4)(torch.zeros(5, 2, 3)).engine == "reference"
+
+
+REASONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "record": ({}, {"record": gw.Record("c")}, "something is recorded"),
+    "control": ({}, {"control": gw.Control.off("o")}, "something is controlled"),
+    "reset": ({}, {"reset": torch.zeros(5, 2, dtype=torch.bool)}, "there is a reset mask"),
+    "zoneout": ({"zoneout": 0.1}, {}, "there is zoneout"),
+    "empty": ({}, {"lengths": [0, 0]}, "every column is empty"),
+    "cell": ({"cell": "lstm_layer_norm"}, {}, "torch has no kernel for the cell lstm_layer_norm"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_the_choice_is_logged_once_with_its_reason(
+    case: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, call, reason = REASONS[case]
+    stack = gw.Stack(**{"cell": "lstm", "input_size": 3, "hidden_size": 4, **build})
+    x = torch.zeros(5, 2, 3)
+    monkeypatch.setattr(sys.modules["gatewise.engine.choose"], "_SAID", set())
+    with caplog.at_level(logging.INFO, logger="gatewise.engine"):
+        assert stack(x, **call).engine == "reference"
+        stack(x, **call)
+    assert [r.getMessage() for r in caplog.records] == [
+        f"engine reference: not closed, because {reason}"
+    ]
+    with pytest.raises(EngineError) as caught:
+        stack(x, engine="closed", **call)
+    assert str(caught.value) == f"engine closed cannot run this: {reason}; use engine='auto'"
+
+
+def test_a_named_engine_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="gatewise.engine"):
+        gw.Stack("lstm", 3, 4)(torch.zeros(5, 2, 3), engine="reference")
+    assert not caplog.records
+
+
+def test_an_unknown_engine() -> None:
+    with pytest.raises(UnknownNameError, match="expected one of auto, closed, reference"):
+        gw.Stack("lstm", 3, 4)(torch.zeros(5, 2, 3), engine="close")
+
+
+# torch's own, when forward-mode AD loads its decompositions.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("transform", ["vmap", "jvp", "vjp", "dual"])
+def test_transforms_go_to_the_reference_and_say_so(transform: str) -> None:
+    stack = gw.Stack("lstm", 3, 4)
+    seen = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        out = stack(x)
+        seen.append(out.engine)
+        return out.h
+
+    x = torch.randn(5, 2, 3)
+    if transform == "vmap":
+        torch.vmap(run)(x.unsqueeze(0))
+    elif transform == "jvp":
+        torch.func.jvp(run, (x,), (x,))
+    elif transform == "vjp":
+        torch.func.vjp(run, x)
+    else:
+        with torch.autograd.forward_ad.dual_level():
+            run(torch.autograd.forward_ad.make_dual(x, x))
+    assert seen == ["reference"]
+    assert stack(x).engine == "closed"
+
+
+def test_a_kernel_that_the_machine_lacks_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's LSTM refuses bfloat16 autocast on CPUs without AVX512; its GRU does not."""
+    monkeypatch.setattr(closed, "_lstm_autocasts", lambda dtype: False)
+    x = torch.randn(5, 2, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert gw.Stack("lstm", 3, 4)(x).engine == "reference"
+        assert gw.Stack("gru", 3, 4)(x).engine == "closed"
+        with pytest.raises(EngineError, match="does not run on this CPU"):
+            gw.Stack("lstm", 3, 4)(x, engine="closed")
+    assert gw.Stack("lstm", 3, 4)(x).engine == "closed"
