@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,19 +16,23 @@ from gatewise import cells
 from gatewise.cells.base import Law
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 
-Kernel: TypeAlias = "Callable[..., tuple[Tensor, ...]]"
+Kernel: TypeAlias = "Callable[..., Any]"
 
-_KERNELS: tuple[tuple[Law, Kernel], ...] = (
-    (cells.RNN.law, torch.rnn_tanh),
-    (cells.ReluRNN.law, torch.rnn_relu),
-    (cells.LSTM.law, torch.lstm),
-    (cells.GRU.law, torch.gru),
+_KERNELS: tuple[tuple[Law, Kernel, Kernel], ...] = (
+    (cells.RNN.law, torch.rnn_tanh, torch.rnn_tanh_cell),
+    (cells.ReluRNN.law, torch.rnn_relu, torch.rnn_relu_cell),
+    (cells.LSTM.law, torch.lstm, torch.lstm_cell),
+    (cells.GRU.law, torch.gru, torch.gru_cell),
 )
+"""Of each cell torch's kernel over time, and the one for a single step."""
+
+# torch says once that a projected LSTM is not oneDNN's; it is nothing a user could act on.
+warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN", UserWarning)
 
 
-def _kernel(law: Law) -> Kernel | None:
-    """torch's kernel for these very equations: a user's cell may have the same name."""
-    return next((kernel for known, kernel in _KERNELS if known is law), None)
+def _kernels(law: Law) -> tuple[Kernel, Kernel] | None:
+    """torch's kernels for these very equations: a user's cell may have the same name."""
+    return next(((over, step) for known, over, step in _KERNELS if known is law), None)
 
 
 @cache
@@ -60,7 +65,7 @@ class ClosedEngine:
         if plan.control is not None:
             return "something is controlled"
         for direction in plan.directions:
-            if _kernel(direction.law) is None:
+            if _kernels(direction.law) is None:
                 return f"torch has no kernel for the cell {direction.law.name}"
         if plan.reset is not None:
             return "there is a reset mask"
@@ -128,7 +133,8 @@ def _run_layers(plan: Plan, x: Tensor, lengths: Tensor | None, states: States) -
             continue
         group = plan.layers[first:last]
         width = len(group) * len(group[0])
-        x, new = _call(group, x, lengths, states[len(finals) : len(finals) + width])
+        call = _step if _is_step(group, x, lengths) else _call
+        x, new = call(group, x, lengths, states[len(finals) : len(finals) + width])
         finals += new
         mask = plan.mask(last - 1)
         if mask is not None:
@@ -164,8 +170,9 @@ def _call(
     hx = tuple(torch.stack([s[n].to(low or x.dtype) for s in states]) for n in names)
     has_bias = directions[0].weights.b_ih is not None
     options = (has_bias, len(group), 0.0, False, len(group[0]) == 2)
-    kernel = _kernel(law)
-    assert kernel is not None
+    kernels = _kernels(law)
+    assert kernels is not None
+    kernel = kernels[0]
     if lengths is None:
         h, *final = kernel(x, hx if len(hx) > 1 else hx[0], flat, *options, False)
     else:
@@ -176,8 +183,39 @@ def _call(
     return h, [{n: f[k] for n, f in zip(names, final, strict=True)} for k in range(len(directions))]
 
 
+def _is_step(group: tuple[tuple[Direction, ...], ...], x: Tensor, lengths: Tensor | None) -> bool:
+    """Whether the kernels of a single step serve: oneDNN packs its weights anew at every call."""
+    projected = group[0][0].weights.hr is not None
+    return x.shape[0] == 1 and lengths is None and not projected and autocast_dtype(x) is None
+
+
+def _step(
+    group: tuple[tuple[Direction, ...], ...],
+    x: Tensor,
+    lengths: Tensor | None,
+    states: States,
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """One step of every layer: h (1, B, D H) and the last states."""
+    finals: list[dict[str, Tensor]] = []
+    row = x[0]
+    for layer in group:
+        outputs = []
+        for direction in layer:
+            law, w = direction.law, direction.weights
+            kernels = _kernels(law)
+            assert kernels is not None
+            given = tuple(states[len(finals)][name] for name in law.states)
+            hx = given if len(given) > 1 else given[0]
+            new = kernels[1](row, hx, w.ih, w.hh, w.b_ih, w.b_hh)
+            parts = (new,) if isinstance(new, Tensor) else new
+            finals.append(dict(zip(law.states, parts, strict=True)))
+            outputs.append(parts[0])
+        row = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+    return row.unsqueeze(0), finals
+
+
 def _packed(
-    kernel: Callable[..., tuple[Tensor, ...]],
+    kernel: Kernel,
     x: Tensor,
     hx: tuple[Tensor, ...],
     flat: list[Tensor],
