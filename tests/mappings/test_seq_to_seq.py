@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -302,3 +303,17 @@ def test_every_option_has_its_help() -> None:
         and isinstance(after, ast.Expr)
     ]
     assert followed == [field.name for field in dataclasses.fields(LanguageModelOptions)]
+
+
+def test_forget_bias_is_where_the_forget_gate_starts() -> None:
+    model = LanguageModel(LanguageModelConfig(vocab_size=5, hidden_size=3, forget_bias=1.5))
+    both = model.stack.bias_ih_l0[3:6] + model.stack.bias_hh_l0[3:6]
+    assert torch.equal(both, torch.full((3,), 1.5))
+
+
+@pytest.mark.parametrize(
+    "options", [{"cell": "gru", "forget_bias": 1.0}, {"forget_bias": math.nan}]
+)
+def test_a_forget_bias_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="--forget-bias"):
+        LanguageModelConfig(vocab_size=5, **options).validate()

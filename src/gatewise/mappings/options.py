@@ -83,6 +83,9 @@ class LanguageModelOptions:
     learned_state: bool = False
     """Train the initial state rather than start from zeros."""
 
+    forget_bias: float | None = None
+    """Start value of the forget gate's bias (cells that have one); default: as other biases."""
+
     initialisation: str = "uniform"
     """uniform: embedding and decoder in +-0.1, decoder bias 0; torch: torch.nn's own."""
 
@@ -123,8 +126,19 @@ class LanguageModelOptions:
             value = getattr(self, name)
             if not (0 <= value < math.inf):
                 raise OptionError(f"{_flag(name)}: expected a number of at least 0, found {value}")
+        self._check_forget_bias()
         if self.softmax == "adaptive" and (self.tied or self.decoder != "linear"):
             raise OptionError("--softmax adaptive: needs --decoder linear and no --tied")
+
+    def _check_forget_bias(self) -> None:
+        if self.forget_bias is None:
+            return
+        if "f" not in REGISTRY[self.cell].law.pre:
+            raise OptionError(
+                f"--forget-bias: the cell {self.cell} has no forget gate; leave it out"
+            )
+        if not math.isfinite(self.forget_bias):
+            raise OptionError(f"--forget-bias: expected a number, found {self.forget_bias}")
 
 
 _RATES = (

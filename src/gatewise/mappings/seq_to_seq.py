@@ -106,6 +106,7 @@ class LanguageModel(nn.Module):
             weight_drop=config.weight_drop,
             zoneout=config.zoneout,
             learned_state=config.learned_state,
+            init_bias=None if config.forget_bias is None else {"f": config.forget_bias},
             device=device,
         )
         self.projection: nn.Linear | None = None
