@@ -27,7 +27,7 @@ from torch.nn import functional
 from gatewise.losses import linear_cross_entropy, plain_linear_cross_entropy
 
 Cost = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-TOLERANCE = 2e-6  # float32, relative to the largest entry of each tensor
+TOLERANCE = 1e-5  # float32 sums over all rows, relative to the largest entry of each tensor
 
 
 def torch_chunked(h: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
@@ -35,10 +35,10 @@ def torch_chunked(h: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Te
     return functional.linear_cross_entropy(h, weight, target, linear_bias=bias, options=options)
 
 
-def contestants(chunks: list[int]) -> dict[str, Cost]:
+def contestants(chunks: list[int], slow: bool = True) -> dict[str, Cost]:
     """Name -> cost; torch's chunked function only where this torch has one."""
     found: dict[str, Cost] = {"plain": plain_linear_cross_entropy, "gatewise": linear_cross_entropy}
-    if hasattr(torch.nn, "LinearCrossEntropyOptions"):
+    if slow and hasattr(torch.nn, "LinearCrossEntropyOptions"):
         found["torch chunked"] = torch_chunked
     for rows in chunks:
         found[f"gatewise {rows} rows"] = lambda *a, rows=rows: linear_cross_entropy(*a, chunk=rows)
@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunks", type=int, nargs="*", default=[])
     parser.add_argument("--autocast", action="store_true", help="products in bfloat16")
+    parser.add_argument("--quick", action="store_true", help="without torch's chunked function")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
     if args.only:
         print(peak_extra(args))
         return
-    costs, inputs = contestants(args.chunks), make_inputs(args)
+    costs, inputs = contestants(args.chunks, not args.quick), make_inputs(args)
     found = parity(costs, inputs)
     worst = max(max(errors.values()) for errors in found.values())
     if worst > TOLERANCE:

@@ -75,7 +75,9 @@ def test_derivatives_of_first_and_second_order(reduction: str, smoothing: float)
     assert torch.autograd.gradgradcheck(cost, leaves)
 
 
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 30))
+@given(
+    st.integers(1, 20), st.integers(1, 20), st.integers(1, 30)
+)  # more and fewer classes than 2 H
 def test_chunks_of_any_size_change_nothing(rows: int, classes: int, chunk: int) -> None:
     h = torch.randn(rows, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(classes, 3, dtype=torch.float64, requires_grad=True)

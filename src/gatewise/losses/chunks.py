@@ -2,14 +2,14 @@
 
 Knows matrices alone; nothing of autograd, reductions or options.
 
-With e[i, v] = exp(z[i, v] - max_v z[i, v]), s[i] = sum_v e[i, v] and row weights w[i], the softmax is
-never normalised in the buffer:
+With e[i, v] = exp(z[i, v] - max_v z[i, v]), s[i] = sum_v e[i, v], the target distribution q[i] (one-hot,
+mixed with uniform for label smoothing) and row weights w[i], the softmax is never normalised in the buffer:
 
-    dh[i] = (w[i] / s[i]) (e W)[i] - w[i] W[y[i]]
-    dW    = e^T (w / s * h)        - sum_i w[i] onehot(y[i]) h[i]^T
-    db    = e^T (w / s)            - sum_i w[i] onehot(y[i])
+    d     = e - s q
+    dh[i] = (w[i] / s[i]) (d W)[i],   dW = d^T (w / s * h),   db = d^T (w / s)
 
-so the division and the one-hot touch (N, H) numbers, not (N, V).
+so the division touches (N, H) numbers, not (N, V), and for a one-hot q the difference N. (Where V is
+smaller than 2 H it is the other way round, and d is divided.)
 """
 
 from __future__ import annotations
@@ -70,11 +70,9 @@ def compute(
             if plan.smoothing:
                 _smooth(losses[span], found, h[span], weight, bias, plan.smoothing)
             if any(wants):
+                _subtract_targets(scores, total, target[span], plan.smoothing)
                 weights = None if row_weights is None else row_weights[span, None].to(wide)
                 _accumulate(gradients, scores, total, h[span], narrow, weights, factor, span)
-        if any(wants):
-            weights = torch.ones_like(losses) if row_weights is None else row_weights.to(wide)
-            _subtract_targets(gradients, h, weight, target, weights[:, None] * factor, plan)
         return losses, _like_inputs(gradients, h, weight, bias)
 
 
@@ -122,7 +120,7 @@ def _accumulate(
     factor: float,
     span: slice,
 ) -> None:
-    """Add the softmax part of the chunk `span` to `gradients`; `e` may be overwritten."""
+    """Add what the chunk `span` has for `gradients`, from e less its targets; e may be overwritten."""
     rows = 1 / total if row_weights is None else row_weights / total
     if weight.dtype != e.dtype:  # 16 bits: normalise before narrowing, scale after widening
         e = e.mul_(rows).to(weight.dtype)
@@ -134,34 +132,27 @@ def _accumulate(
         if gradients.bias is not None:
             gradients.bias.add_(e.sum(0, dtype=total.dtype), alpha=factor)
         return
-    rows = rows * factor
+    rows, h = rows * factor, h.to(e.dtype)
+    if e.shape[1] < 2 * h.shape[1]:  # few classes: dividing in the buffer touches less
+        e, scaled, rows = e.mul_(rows), h, torch.ones_like(rows)
+    else:
+        scaled = h * rows
     first = 0.0 if span.start == 0 else 1.0  # beta 0 writes without reading
     if gradients.h is not None:
-        torch.mm(e, weight, out=gradients.h[span]).mul_(rows)
+        dh = torch.mm(e, weight, out=gradients.h[span])
+        if scaled is not h:
+            dh.mul_(rows)
     if gradients.weight is not None:
-        gradients.weight.addmm_(e.t(), h.to(e.dtype) * rows, beta=first)
+        gradients.weight.addmm_(e.t(), scaled, beta=first)
     if gradients.bias is not None:
         gradients.bias.addmv_(e.t(), rows[:, 0], beta=first)
 
 
-def _subtract_targets(
-    gradients: Gradients, h: Tensor, weight: Tensor, target: Tensor, rows: Tensor, plan: Plan
-) -> None:
-    """Subtract sum_i rows[i] * (target distribution of i), which is one-hot mixed with uniform."""
-    wide, smoothing = plan.accumulate, plan.smoothing
-    peak, flat = (1 - smoothing) * rows, smoothing / len(weight) * rows
-    if gradients.h is not None:
-        gradients.h.sub_(weight[target].to(wide).mul_(peak))
-        if smoothing:
-            gradients.h.sub_(flat * weight.sum(0, dtype=wide))
-    if gradients.weight is not None:
-        gradients.weight.index_add_(0, target, h.to(wide) * peak, alpha=-1)
-        if smoothing:
-            gradients.weight.sub_((h.to(wide) * flat).sum(0))
-    if gradients.bias is not None:
-        gradients.bias.index_add_(0, target, peak[:, 0], alpha=-1)
-        if smoothing:
-            gradients.bias.sub_(flat.sum())
+def _subtract_targets(e: Tensor, total: Tensor, target: Tensor, smoothing: float) -> None:
+    """e <- e - total * target distribution, which is one-hot mixed with uniform."""
+    e.scatter_add_(1, target[:, None], total * (smoothing - 1))
+    if smoothing:
+        e.sub_(total * (smoothing / e.shape[1]))
 
 
 def _like_inputs(gradients: Gradients, h: Tensor, weight: Tensor, bias: Tensor | None) -> Gradients:

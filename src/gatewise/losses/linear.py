@@ -18,7 +18,8 @@ from gatewise.errors import DataError, OptionError, ShapeError, unknown
 from gatewise.losses.chunks import Plan, compute
 
 _REDUCTIONS = ("mean", "sum", "none")
-_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}  # measured by benchmarks/softmax.py --chunks
+_CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}  # measured by benchmarks/softmax.py --chunks
+_MAX_ROWS = {"cpu": 1024}  # more rows gain nothing, and leave the cache where V is small
 _MIN_ROWS = 16  # fewer rows than this leave a matrix product bound by reading W
 
 
@@ -51,7 +52,8 @@ def linear_cross_entropy(
         reduction: "mean" over the targets that count, "sum", or "none". With "none" the gradient is
             computed in the backward pass from recomputed scores.
         ignore_index: targets of this value count for nothing; their rows of h are not read.
-        chunk: rows per chunk. Default: as many as make a buffer of 16 MiB (CPU), 256 MiB (GPU).
+        chunk: rows per chunk. Default: as many as make a buffer of 32 MiB (CPU; 1024 at most) or
+            256 MiB (GPU).
         label_smoothing: e, in [0, 1].
     Returns:
         loss in nats: a scalar, or (N,) for "none" (0 where ignored). The mean over no targets at all
@@ -196,6 +198,7 @@ def _plan(h: Tensor, weight: Tensor, chunk: int | None, smoothing: float) -> Pla
         budget = _CHUNK_BYTES.get(device, _CHUNK_BYTES["cuda"])
         rows = budget // (len(weight) * accumulate.itemsize)
         chunk = max(_MIN_ROWS, rows - rows % _MIN_ROWS)
+        chunk = min(chunk, _MAX_ROWS.get(device, chunk))
     return Plan(chunk, matmul, accumulate, smoothing)
 
 
