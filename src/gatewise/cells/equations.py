@@ -22,6 +22,7 @@ from gatewise.errors import OptionError, unknown
 Number: TypeAlias = "int | float"
 Operand: TypeAlias = "Expr | int | float"
 Hook: TypeAlias = Callable[[Tensor], Tensor]
+Held: TypeAlias = Callable[[str], "Tensor | None"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +278,7 @@ class Graph:
         self,
         inputs: Mapping[tuple[str, str], Tensor],
         hooks: Mapping[str, Hook] | None = None,
+        held: Held | None = None,
     ) -> dict[str, Tensor]:
         """The value of every name, from the values of the inputs.
 
@@ -284,11 +286,14 @@ class Graph:
             inputs: (kind, name) -> tensor, (B, H) or what broadcasts with it.
             hooks: name -> what is done to its value where it is defined; all later uses see the
                 result.
+            held: name -> where its value was set to a number. What is 0 there closes: times
+                NaN or infinity it is 0. None: nothing is held.
         Returns:
             name -> tensor (B, H), states and gates.
         """
         values: list[Tensor] = []
         named: dict[str, Tensor] = {}
+        closing = None if held is None else _Closing(self, held)
         for index, node in enumerate(self.nodes):
             if node.op == "input":
                 assert node.key is not None
@@ -296,7 +301,10 @@ class Graph:
             elif node.op == "const":
                 value = node.value  # type: ignore[assignment]
             else:
-                value = OPERATIONS[node.op](*[values[i] for i in self._places[index]])
+                operands = [values[i] for i in self._places[index]]
+                value = OPERATIONS[node.op](*operands)
+                if closing is not None and node.op == "mul":
+                    value = closing.product(value, self._places[index], operands)
             name = self.names.get(index)
             if name is not None:
                 if not isinstance(value, Tensor):  # a number is the value of a name
@@ -305,7 +313,55 @@ class Graph:
                     value = hooks[name](value)
                 named[name] = value
             values.append(value)
+            if closing is not None:
+                closing.note(index)
         return named
+
+
+class _Closing:
+    """Where the values of one evaluation follow from numbers that a control has set, and nothing else.
+
+    There a factor of 0 is a closed gate: it lets nothing through, where 0 times NaN would be NaN.
+    """
+
+    def __init__(self, graph: Graph, held: Held) -> None:
+        self._graph = graph
+        self._held = held
+        self._where: dict[int, Tensor] = {}
+
+    def note(self, index: int) -> None:
+        """Find out where the node's value, now computed, is held."""
+        graph, node = self._graph, self._graph.nodes[index]
+        name = graph.names.get(index)
+        if name is None and node.key is not None:
+            name = graph.inputs.get(node.key)
+        where = None if name is None else self._held(name)
+        follows = self._following(index)
+        if where is None or follows is None:
+            where = follows if where is None else where
+        else:
+            where = where | follows
+        if where is not None:
+            self._where[index] = where
+
+    def _following(self, index: int) -> Tensor | None:
+        """Where everything that the node reads is held or a constant."""
+        where: Tensor | None = None
+        for place in self._graph._places[index]:
+            if self._graph.nodes[place].op == "const":
+                continue
+            if place not in self._where or self._graph.nodes[index].op in ("matmul", "layer_norm"):
+                return None
+            where = self._where[place] if where is None else where & self._where[place]
+        return where
+
+    def product(self, value: Tensor, places: Iterable[int], operands: list[Tensor]) -> Tensor:
+        """A product, 0 where one of its factors is held at 0."""
+        for place, operand in zip(places, operands, strict=True):
+            if place in self._where:
+                closed = self._where[place] & (operand == 0)
+                value = torch.where(closed, torch.zeros_like(value), value)
+        return value
 
 
 def trace(

@@ -106,17 +106,33 @@ class _Action:
         self._size = batch
         self._cache: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor | None, Tensor]] = {}
 
-    def __call__(self, value: Tensor, step: int) -> Tensor:
+    def __call__(
+        self, value: Tensor, step: int, held: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The value after the rule; and where it is then a number that a control has set."""
         times = self._times(step)
         inside = [contains(self.rule.time, t) and self._covers(t) for t in times]
         if not any(inside):
-            return value
+            return value, held
         where, operand = self._prepared(value)
         new = self._compute(value, self._at(operand, times, inside))
         if not all(inside):
             column = torch.tensor(inside, device=value.device).unsqueeze(-1)
             where = column if where is None else where & column
-        return new.expand_as(value) if where is None else torch.where(where, new, value)
+        held = self._held_after(held, where, value)
+        return (new.expand_as(value) if where is None else torch.where(where, new, value)), held
+
+    def _held_after(self, held: Tensor | None, where: Tensor | None, like: Tensor) -> Tensor | None:
+        """`held` after this rule, (B or 1, H or 1) bool or None: nowhere."""
+        if isinstance(self.rule.value, Tensor):  # it may be learned, and varies
+            if held is None or where is None:
+                return None
+            return held & ~where
+        if self.rule.op in ("scale", "add"):  # a number of a number is a number
+            return held
+        if where is None:
+            where = torch.ones(1, 1, dtype=torch.bool, device=like.device)
+        return where if held is None else held | where
 
     def _times(self, step: int) -> list[int]:
         if self._columns is None:
@@ -356,10 +372,14 @@ class Probe:
         }
         self._step = 0
         self._valid: Tensor | None = None
+        self._held: dict[str, Tensor] = {}
+        self.held = self._held.get if self._actions else None
+        """Name -> where this step's value was set to a number; None where no control can do so."""
 
     def hooks(self, step: int, valid: Tensor | None) -> dict[str, Hook]:
         """Name -> what is done to its value at this step."""
         self._step, self._valid = step, valid
+        self._held.clear()
         return self._reading if step in self._rows else self._acting
 
     def _hook(self, name: str, recorded: bool) -> Hook:
@@ -369,8 +389,11 @@ class Probe:
         def call(value: Tensor) -> Tensor:
             if value.ndim < 2:  # made of parameters alone: the same in every column
                 value = value.expand(self._batch, width)
+            held: Tensor | None = None
             for action in actions:
-                value = action(value, self._step)
+                value, held = action(value, self._step, held)
+            if held is not None:
+                self._held[name] = held
             if recorded:
                 assert self.recorder is not None
                 self.recorder.put(name, value, self._step, self._valid)

@@ -149,7 +149,8 @@ class _Loop:
             for name in law.states
             if not (projected and name == "h")
         }
-        values = law.graph.run(inputs, {**hooks, **stages})
+        held = None if self._probe is None else self._probe.held
+        values = law.graph.run(inputs, {**hooks, **stages}, held)
         if weights.hr is not None:
             raw = torch.nn.functional.linear(values["h"], weights.hr)
             raw = raw.to(values["h"].dtype)
