@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # torch imports it at the first step of an optimizer: once is enough
 
 from gatewise.checkpoint import RunFolder
 from gatewise.cli import main
