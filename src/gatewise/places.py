@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -49,7 +50,8 @@ def _numbers(name: str, index: Any) -> list[int]:
         return [_place(i) for i in items]
     except TypeError:
         raise OptionError(
-            f"{name}= should be a number, a slice, a list of numbers or a mask; found {index!r}"
+            f"{name}= should be a number, a slice, a list of numbers or a mask; "
+            f"found {reprlib.repr(given)}"
         ) from None
 
 
