@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any, NoReturn, TypeAlias
 
 import torch
@@ -168,7 +169,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
 def _node(value: Operand) -> Expr:
     if isinstance(value, Expr):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, Real):
         return Expr("const", value=float(value))
     if isinstance(value, Names):
         raise OptionError(
