@@ -253,7 +253,7 @@ class LanguageModel(nn.Module):
         shape = (1, *x.shape[1:]) if self.config.locked_dropout else tuple(x.shape)
         return x * _mask(name, shape, rate, x)
 
-    def _weights(self) -> tuple[Tensor, Tensor | None]:
+    def decoder_weights(self) -> tuple[Tensor, Tensor | None]:
         """The decoder's weight (V, H or E) and bias (V,)."""
         if self.decoder is not None:
             return self.decoder.weight, self.decoder.bias
@@ -265,7 +265,7 @@ class LanguageModel(nn.Module):
     def _scores(self, h: Tensor) -> Tensor:
         if self.softmax is not None:
             return self.softmax.log_probs(h).float()
-        scores = F.linear(self._project(h), *self._weights())
+        scores = F.linear(self._project(h), *self.decoder_weights())
         if self.config.decoder != "linear":
             scores = _NONLINEARITIES[self.config.decoder](scores)
         return scores if scores.dtype == torch.float64 else scores.float()
@@ -275,7 +275,7 @@ class LanguageModel(nn.Module):
             return self.softmax.loss(h, targets)
         if self.config.decoder != "linear":
             return F.cross_entropy(self._scores(h), targets)
-        weight, bias = self._weights()
+        weight, bias = self.decoder_weights()
         return linear_cross_entropy(self._project(h), weight, bias, targets)
 
     def extra_repr(self) -> str:

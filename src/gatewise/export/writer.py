@@ -1,17 +1,9 @@
-"""A language model as ONNX, with real RNN, LSTM and GRU operators and free batch and time.
-
-torch's own exporters unroll the loop or freeze its shape; here the operators are written one by one. The
-model takes tokens (T, B) and the states, and gives the scores (T, B, V) and the next states, so a
-runtime can stream. It needs the `onnx` package; with `onnxruntime` the file is run and compared.
-"""
+"""The ONNX graph of a language model, node by node: recurrent operators, decoder, metadata."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +13,11 @@ from torch import Tensor
 from gatewise import __version__
 from gatewise.cells.base import Law, Weights
 from gatewise.engine.base import Direction
-from gatewise.errors import EngineError, FailedError, OptionError
 from gatewise.mappings import LanguageModel
-from gatewise.types import State, state_tensors
+from gatewise.types import state_tensors
 
 OPSET = 17
-_OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "rnn_tanh": ("RNN", ("s",), {"activations": ["Tanh"]}),
     "rnn_relu": ("RNN", ("s",), {"activations": ["Relu"]}),
     "lstm": ("LSTM", ("i", "o", "f", "g"), {}),
@@ -36,161 +27,7 @@ _OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 """Cell -> the operator, its order of the gates, its attributes."""
 
 
-@dataclass(frozen=True)
-class OnnxReport:
-    """What was written.
-
-    Args:
-        path: of the file.
-        size: in bytes.
-        error: largest difference of scores and states from this model's, run by onnxruntime over
-            several lengths and batch sizes; None if onnxruntime is not installed.
-        inputs, outputs: their names.
-    """
-
-    path: Path
-    size: int
-    error: float | None
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-def export_onnx(
-    model: LanguageModel,
-    path: Path | str,
-    *,
-    tokenizer_json: str | None = None,
-    check: bool = True,
-) -> OnnxReport:
-    """Write a language model as an ONNX file.
-
-    Inputs: ``tokens`` (T, B) int64 and, for each state of the cell, ``h_in`` (L D, B, H), ``c_in``
-    (one per layer and direction, ``h_in_0``, ... , where sizes differ). Outputs: ``logits`` (T, B, V),
-    ``h_out``, ``c_out``. T and B are free. A learned first state and the tokenizer are in the file's
-    metadata.
-
-    Args:
-        model: in float32; evaluation mode is taken (no dropout).
-        path: of the file; replaced only when the new one is complete.
-        tokenizer_json: text of tokenizer.json, stored in the metadata.
-        check: run it in onnxruntime, where that is installed, and compare.
-    Raises:
-        FailedError: if onnx is not installed, or the runtime's results differ.
-        EngineError: if ONNX has no operator for the cell or the options.
-    """
-    onnx = _need_onnx()
-    _refuse(model)
-    writer = _Writer(onnx, model)
-    proto = writer.model(tokenizer_json)
-    onnx.checker.check_model(proto, full_check=True)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        onnx.save(proto, os.fspath(temporary))
-        error = compare(model, temporary) if check and _has("onnxruntime") else None
-        temporary.replace(target)
-    except OSError as problem:
-        raise FailedError(f"cannot write {target}: {problem.strerror or problem}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return OnnxReport(
-        target, target.stat().st_size, error, tuple(writer.inputs), tuple(writer.outputs)
-    )
-
-
-def compare(model: LanguageModel, path: Path | str, tolerance: float = 1e-3) -> float:
-    """The largest difference between the model and the file run by onnxruntime.
-
-    Args:
-        model: the original.
-        path: of the ONNX file.
-        tolerance: largest difference accepted.
-    Raises:
-        FailedError: if it is exceeded.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        os.fspath(path), options, providers=["CPUExecutionProvider"]
-    )
-    worst = 0.0
-    for steps, batch in ((1, 1), (7, 3), (20, 2)):
-        worst = max(worst, _difference(model, session, steps, batch))
-    if not worst <= tolerance:
-        raise FailedError(
-            f"the exported model differs by {worst:.2g} from the original (expected at most "
-            f"{tolerance:.0e}): please report it with the run's config.json"
-        )
-    return worst
-
-
-def _difference(model: LanguageModel, session: Any, steps: int, batch: int) -> float:
-    generator = torch.Generator().manual_seed(steps)
-    tokens = torch.randint(model.vocab_size, (steps, batch), generator=generator)
-    given = [
-        torch.rand(s.shape, generator=generator) - 0.5
-        for s in state_tensors(model.zero_state(batch))
-    ]
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        out = model(tokens, _state_like(model, batch, given))
-    model.train(was_training)
-    assert out.logits is not None
-    expected = [out.logits, *state_tensors(out.state)]
-    names = [i.name for i in session.get_inputs()]
-    feed = dict(zip(names, [tokens.numpy(), *(g.numpy() for g in given)], strict=True))
-    found = session.run(None, feed)
-    pairs = zip(expected, found, strict=True)
-    return max(float((e - torch.from_numpy(f)).abs().max()) for e, f in pairs)
-
-
-def _state_like(model: LanguageModel, batch: int, flat: Sequence[Tensor]) -> State:
-    """The tensors `flat` in the form of the model's state."""
-    rest = list(flat)
-
-    def fill(state: State) -> State:
-        if isinstance(state, Tensor):
-            return rest.pop(0)
-        return None if state is None else tuple(fill(part) for part in state)
-
-    return fill(model.zero_state(batch))
-
-
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _need_onnx() -> Any:
-    if not _has("onnx"):
-        raise FailedError(
-            "writing ONNX needs the onnx package, which is not installed: "
-            "run pip install 'gatewise[onnx]'"
-        )
-    import onnx
-
-    return onnx
-
-
-def _refuse(model: LanguageModel) -> None:
-    """Raise if there is no operator for what the model does."""
-    law = model.stack.directions()[0].law
-    if law.name not in _OPERATORS:
-        known = ", ".join(_OPERATORS)
-        raise EngineError(f"ONNX has no operator for the cell {law.name}: expected one of {known}")
-    if model.config.proj_size:
-        raise EngineError("ONNX's LSTM has no projection: train with --proj-size 0 to export")
-    if model.config.zoneout:
-        raise EngineError("ONNX's operators have no zoneout: train without it to export")
-    if model.embedding.weight.dtype != torch.float32:
-        raise OptionError(
-            f"expected a model in float32, found {model.embedding.weight.dtype}: use model.float()"
-        )
-
-
-class _Writer:
+class Writer:
     """Builds the graph, node by node."""
 
     def __init__(self, onnx: Any, model: LanguageModel) -> None:
@@ -226,8 +63,6 @@ class _Writer:
         return proto
 
     def _metadata(self, tokenizer_json: str | None) -> dict[str, str]:
-        import json
-
         properties = {"gatewise.config": json.dumps(self._model.config.to_dict())}
         if self._model.config.learned_state:
             start = [s[..., 0, :].tolist() for s in state_tensors(self._model.zero_state(1))]
@@ -278,7 +113,7 @@ class _Writer:
     def _layer(
         self, x: str, layer: Sequence[Direction], before: dict[str, str]
     ) -> tuple[str, dict[str, str]]:
-        op, order, attributes = _OPERATORS[layer[0].law.name]
+        op, order, attributes = OPERATORS[layer[0].law.name]
         prefix, size = layer[0].path, layer[0].weights.hidden_size
         w, r, b = (
             self._store(f"{prefix}.{kind}", torch.stack(parts))
@@ -368,7 +203,7 @@ class _Writer:
             return self._adaptive(h)
         if model.projection is not None:
             h = self._matmul(h, "projection", model.projection.weight)
-        weight, bias = model._weights()
+        weight, bias = model.decoder_weights()
         if weight is model.embedding.weight:
             turned = self._node("Transpose", ["embedding"], perm=[1, 0])
             scores = self._node("MatMul", [h, turned])
