@@ -103,14 +103,15 @@ def show(completer: Completer, text: str, options: SamplingOptions, beams: int =
 
 
 def listed(found: list[Completion]) -> str:
-    """Candidates as lines: number, probability, text; its further lines below each other."""
+    """Candidates as lines: number, probability of all of it and of a token of it, text."""
     rows = []
     for number, each in enumerate(found, 1):
         first, *more = screen.visible(each.text).split("\n")
-        chance = screen.percent(math.exp(each.logprob))
-        rows.append([str(number), chance.rjust(7), first])
-        rows += [["", "", line] for line in more]
-    return screen.table([[*row[:2], f"| {row[2]}"] for row in rows], indent="")
+        chance = screen.percent(math.exp(each.logprob)).rjust(7)
+        mean = math.exp(each.logprob / max(1, each.tokens))
+        rows.append([str(number), chance, f"({mean:.0%} a token)", f"| {first}"])
+        rows += [["", "", "", f"| {line}"] for line in more]
+    return screen.table(rows, indent="")
 
 
 def stream_one(completer: Completer, text: str, options: SamplingOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -12,7 +13,7 @@ from cyclopts import Parameter
 from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of, given
-from gatewise.cli.watching import SampleWatcher, writer
+from gatewise.cli.watching import SampleWatcher, Write, writer
 from gatewise.mappings import LanguageLearner, LanguageModelOptions, StreamOptions
 from gatewise.presets import PRESETS
 from gatewise.text.corpora import Corpus
@@ -121,7 +122,7 @@ def _settings(
     """The options of a new run, or of the one in `run`."""
     from_file, named = settings.read_config(config, KINDS) if config else ({}, None)
     preset = preset or named
-    base = _stored(run) if run else {}
+    base = stored_values(run) if run else {}
     if preset or not base:
         base |= settings.preset_values(preset or DEFAULT_PRESET, "lm")
     return settings_from(settings.layered(base, from_file, given(flags)))
@@ -137,7 +138,7 @@ def settings_from(values: dict[str, Any]) -> Settings:
     )
 
 
-def _stored(run: Path) -> dict[str, Any]:
+def stored_values(run: Path) -> dict[str, Any]:
     """The options that the run in a folder was trained with; none if nothing was saved yet."""
     if not run.exists() or not RunFolder.open(run).checkpoints():
         return {}
@@ -147,12 +148,27 @@ def _stored(run: Path) -> dict[str, Any]:
 
 
 def run_training(
-    learner: LanguageLearner, chosen: Settings, out: Path, *watchers: Watcher, resume: bool = False
+    learner: LanguageLearner,
+    chosen: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    watch: Callable[[Write], Watcher] | None = None,
 ) -> TrainResult:
-    """Train in the folder `out`, shown on standard error."""
+    """Train in the folder `out`, shown on standard error.
+
+    Args:
+        learner: model and data.
+        chosen: every option.
+        out: the run folder.
+        resume: go on with what is there.
+        watch: makes one more watcher from what writes a text beside the progress.
+    """
     learner.extra["text"] = dataclasses.asdict(chosen.text)
     progress = progress_for()
-    watching: list[Watcher] = [progress, SampleWatcher(learner, writer(progress)), *watchers]
+    watching: list[Watcher] = [progress, SampleWatcher(learner, writer(progress))]
+    if watch is not None:
+        watching.append(watch(writer(progress)))
     with RunFolder.resume(out) if resume else RunFolder.create(out) as folder:
         if chosen.training.tensorboard:
             watching.append(TensorBoardWatcher(out / "tensorboard"))

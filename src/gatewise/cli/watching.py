@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from gatewise.cli import screen
 from gatewise.complete import Completer
@@ -10,6 +11,7 @@ from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageLearner
 from gatewise.train import BarProgress, PlainProgress, Watcher
 
+Write: TypeAlias = Callable[[str], None]
 SAMPLE = SamplingOptions(max_tokens=200, temperature=0.8, seed=0)
 
 
@@ -21,7 +23,7 @@ class SampleWatcher(Watcher):
         write: called with the text.
     """
 
-    def __init__(self, learner: LanguageLearner, write: Callable[[str], None]) -> None:
+    def __init__(self, learner: LanguageLearner, write: Write) -> None:
         self._completer = Completer(learner.model, learner.corpus.tokenizer)
         self._write = write
 
@@ -30,6 +32,6 @@ class SampleWatcher(Watcher):
         self._write(f"sample at step {step:,}:\n{screen.indented(text.text)}")
 
 
-def writer(progress: BarProgress | PlainProgress) -> Callable[[str], None]:
+def writer(progress: BarProgress | PlainProgress) -> Write:
     """What writes a text without breaking the progress shown: above a bar, or as lines."""
     return progress.print if isinstance(progress, BarProgress) else screen.say
