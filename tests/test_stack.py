@@ -178,7 +178,6 @@ def test_repr_says_what_differs() -> None:
         "Stack('gru', 3, [4, 5], num_layers=2, dropout=0.5, locked_dropout=True, "
         "init_bias={'r': -1.0})"
     )
-    assert not isinstance(eval(repr(stack).replace("Stack", "gw.Stack")), str)
 
 
 @pytest.mark.parametrize(
