@@ -347,6 +347,18 @@ def test_a_pointer_to_another_whole_checkpoint_is_noticed(tmp_path: Path) -> Non
         assert any(f"names 0000000010, but {true:010d} is" in note for note in found.notes)
 
 
+def test_pointers_that_a_kill_left_behind_are_set_right(tmp_path: Path) -> None:
+    """Killed between the last rename and its pointers: nothing is left to save, only to point."""
+    path = make_run(tmp_path / "run")
+    (path / "latest").write_text("0000000020\n")
+    (path / "best").unlink()
+    with RunFolder.resume(path) as run:
+        found = run.latest()
+        assert len(found.notes) == 1
+        run.rewind(found)
+    assert verify_run(path) == []
+
+
 def test_without_a_best_the_latest_is_the_best(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "run") as run:
         run.save(1, config={}, tensors={})

@@ -238,12 +238,32 @@ class RunFolder:
                     self.notes.append(f"cannot remove checkpoint {name}: {error.strerror}")
 
     def rewind(self, checkpoint: Checkpoint | None) -> None:
-        """Cut the log back to what it was when `checkpoint` was saved (None: empty it)."""
+        """Take the run up at `checkpoint` (None: at its beginning).
+
+        The log is cut back to what it was then. If the checkpoint is the newest, the pointers are
+        set right: a kill may have come between the last save and its pointers.
+
+        Raises:
+            CheckpointError: the log or a pointer cannot be written.
+        """
         self._require_writable()
         if checkpoint is None:
             self.log.truncate_at((0, ""))
-        elif checkpoint.log is None or not self.log.truncate_at(checkpoint.log):
+            return
+        if checkpoint.log is None or not self.log.truncate_at(checkpoint.log):
             self.log.truncate_to(checkpoint.step)
+        name = step_name(checkpoint.step)
+        if name == max(self._catalogue.paths(), default=name):
+            try:
+                self._point(BEST, self._catalogue.flagged()[:1])
+                self._point(LATEST, [name])
+            except OSError as error:
+                raise save_error(f"cannot repair the pointers of {self.path}", error) from None
+
+    def _point(self, pointer: str, names: list[str]) -> None:
+        """Make a pointer name what it should, if it does not."""
+        if names and self._catalogue.pointed(pointer)[0] != names[0]:
+            disk.replace_file(self.path / pointer, f"{names[0]}\n".encode("ascii"))
 
     def _require_writable(self) -> None:
         if self._lock is None:
