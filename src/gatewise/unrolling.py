@@ -13,12 +13,8 @@ from gatewise.cells.base import Cell, Law, Weights, as_state, previous_state
 from gatewise.engine import choose
 from gatewise.engine.base import Direction, Plan, States, autocast_dtype
 from gatewise.engine.choose import active_transform
-from gatewise.engine.probing import (
-    check_control,
-    check_record,
-    recorded_steps,
-    times_of,
-)
+from gatewise.engine.naming import check_control
+from gatewise.engine.recorder import check_record, recorded_steps, times_of
 from gatewise.errors import OptionError, ShapeError
 from gatewise.noise import Noise
 from gatewise.probe import Control, Record, Records, active_control

@@ -8,7 +8,7 @@ import torch
 
 import gatewise as gw
 from gatewise.cells import REGISTRY
-from gatewise.cells.equations import text
+from gatewise.cells.graph import text
 from gatewise.errors import OptionError, ShapeError, UnknownNameError
 from gatewise.types import state_tensors
 from parity import CELLS, spread

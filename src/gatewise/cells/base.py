@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gatewise.cells.equations import Function, Graph, trace
+from gatewise.cells.graph import Function, Graph, trace
 from gatewise.errors import OptionError, ShapeError, unknown
 from gatewise.types import State
 

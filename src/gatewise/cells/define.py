@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 from gatewise.cells.base import Cell, Law
-from gatewise.cells.equations import Expr, Function, Names, PreActivations
+from gatewise.cells.equations import Expr, Names, PreActivations
+from gatewise.cells.graph import Function
 from gatewise.errors import OptionError
 
 _KINDS = ("vector", "matrix", "recurrent")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gatewise.cells.base import Law, input_part, pre_inputs, start_state
-from gatewise.cells.equations import Hook
+from gatewise.cells.graph import Hook
 from gatewise.engine.base import (
     Direction,
     Plan,
@@ -17,7 +17,8 @@ from gatewise.engine.base import (
     autocast_dtype,
     valid_steps,
 )
-from gatewise.engine.probing import Probe, matching_rules
+from gatewise.engine.naming import matching_rules
+from gatewise.engine.probing import Probe
 from gatewise.probe import Rule
 
 

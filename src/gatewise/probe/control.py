@@ -1,53 +1,23 @@
-"""Record and Control: what to read inside a net and what to set, as data.
-
-A name is a gate, a state or a stage of the cell ("f", "c", "f.pre", "c.new"), or a whole path
-("layers.0.f", "layers.1.reverse.c"). A short name means that value in every layer and direction.
-Both are honoured where the name is defined: every later use, in this step and the next, sees the
-controlled value, and what is recorded is what the net used. Time counts from the start of the sequence.
-"""
+"""Control: what to set inside a net, as data."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gatewise.errors import DataError, OptionError, ShapeError, UsageError
-from gatewise.places import Places, as_places, contains, count, dump, load
+from gatewise.places import Places, as_places, count, dump, load
+from gatewise.probe.documents import as_data_error, read_json
 from gatewise.types import Index
 
-Sink: TypeAlias = "Callable[[str, Tensor, Tensor], None] | str | Path"
 MEMORY = ("keep", "reset", "write")
 _VALUES = ("set", "scale", "add", "patch")
-
-
-def _load(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{what} is not JSON: {error}") from None
-
-
-@contextmanager
-def _as_data_error(what: str) -> Iterator[None]:
-    """What a constructor refuses is, in a file, bad data."""
-    try:
-        yield
-    except DataError:
-        raise
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
-        raise DataError(f"{what}: {error}") from None
-
-
-# --- Control --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +256,7 @@ class Control:
         Raises:
             DataError: if `text` is not such a document.
         """
-        data = _load(text, "the control")
+        data = read_json(text, "the control")
         if not isinstance(data, list):
             raise DataError(f"a control is a JSON list of rules, found {type(data).__name__}")
         control = Control()
@@ -310,184 +280,9 @@ def _load_rule(data: Any) -> Control:
     if (name is None) != (op in MEMORY) or (value is None) == (op in _VALUES):
         raise DataError(f"the rule {data} of a control has a name or value too many or too few")
     if isinstance(value, list):
-        with _as_data_error("a control's value is a number or nested lists"):
+        with as_data_error("a control's value is a number or nested lists"):
             # In double precision: each run rounds it to its own, so nothing is rounded twice.
             value = torch.tensor(value, dtype=torch.float64)
     places = [load(k, data.get(k)) for k in _PLACES]
-    with _as_data_error(f"the rule {data} of a control"):
+    with as_data_error(f"the rule {data} of a control"):
         return _control(str(op), name, value, *places)  # type: ignore[arg-type]
-
-
-# --- Record ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False, init=False)
-class Record:
-    """Names to read while a net runs.
-
-    Args:
-        names: short names ("f": in every layer and direction) or paths ("layers.1.c").
-        every: only times that are a multiple of it.
-        time: only these times (from the start of the sequence).
-        units: only these units.
-        grad: keep the graph, so that a cost on what was recorded can be differentiated.
-        to: where chunks go instead of being kept: a function ``(path, values (n, B, U),
-            times (n,) or (n, B))``, or a folder that gets ``<path>/<first time>.npy``.
-    """
-
-    names: tuple[str, ...]
-    every: int
-    time: Places
-    units: Places
-    grad: bool
-    to: Sink | None
-
-    def __init__(
-        self,
-        *names: str,
-        every: int = 1,
-        time: Index | None = None,
-        units: Index | None = None,
-        grad: bool = False,
-        to: Sink | None = None,
-    ) -> None:
-        if any(not isinstance(name, str) for name in names):
-            raise OptionError(f"Record takes names such as 'f' or 'layers.0.c': found {names!r}")
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise OptionError(f"every= should be 1 or more, found {every!r}")
-        if grad and to is not None:
-            raise OptionError("grad=True keeps the graph in memory: it cannot go with to=")
-        put = object.__setattr__
-        put(self, "names", tuple(names))
-        put(self, "every", every)
-        put(self, "time", as_places("time", time))
-        put(self, "units", as_places("units", units))
-        put(self, "grad", bool(grad))
-        put(self, "to", to)
-
-    def __bool__(self) -> bool:
-        return bool(self.names)
-
-    def wants(self, time: int) -> bool:
-        """Whether this time is recorded."""
-        return time % self.every == 0 and contains(self.time, time)
-
-    def to_json(self) -> str:
-        """The request as small JSON; `to` is left out."""
-        data = {"names": list(self.names), "every": self.every, "grad": self.grad}
-        data |= {"time": dump(self.time), "units": dump(self.units)}
-        return json.dumps({k: v for k, v in data.items() if v is not None})
-
-    @staticmethod
-    def from_json(text: str) -> Record:
-        """The request that `to_json` wrote.
-
-        Raises:
-            DataError: if `text` is not such a document.
-        """
-        data = _load(text, "the record")
-        if not isinstance(data, dict) or not set(data) <= {
-            "names",
-            "every",
-            "grad",
-            "time",
-            "units",
-        }:
-            raise DataError("a record is a JSON object with names, every, time, units, grad")
-        names = data.get("names", [])
-        if not isinstance(names, list):
-            raise DataError(f"names of a record should be a list, found {names!r}")
-        time, units = load("time", data.get("time")), load("units", data.get("units"))
-        every, grad = data.get("every", 1), data.get("grad", False)
-        if not isinstance(grad, bool):
-            raise DataError(f"grad of a record should be true or false, found {grad!r}")
-        with _as_data_error("the record"):
-            return Record(*names, every=every, time=time, units=units, grad=grad)  # type: ignore[arg-type]
-
-
-class Records(dict[str, Tensor]):
-    """What was recorded: path -> (T', B, U), and the times of its rows.
-
-    Args:
-        values: path -> tensor.
-        times: (T',), or (T', B) where each column began at its own time. A row is there where any
-            column's time was asked for; padding is 0.
-    """
-
-    def __init__(self, values: Mapping[str, Tensor], times: Tensor) -> None:
-        super().__init__(values)
-        self.times = times
-
-    def __missing__(self, name: str) -> Tensor:
-        have = ", ".join(self) or "nothing"
-        raise UsageError(f"{name!r} was not recorded: there is {have}")
-
-    def to_json(self) -> str:
-        """Values, their dtypes and times as JSON; for small records."""
-        return json.dumps({
-            "times": self.times.tolist(),
-            "values": {name: value.tolist() for name, value in self.items()},
-            "shapes": {name: list(value.shape) for name, value in self.items()},
-            "dtypes": {name: str(v.dtype).removeprefix("torch.") for name, v in self.items()},
-        })  # fmt: skip
-
-    @staticmethod
-    def from_json(text: str) -> Records:
-        """The records that `to_json` wrote.
-
-        Raises:
-            DataError: if `text` is not such a document.
-        """
-        data = _load(text, "the records")
-        keys = ("values", "shapes", "dtypes")
-        if not isinstance(data, dict) or set(data) != {"times", *keys}:
-            raise DataError("records are a JSON object with times, values, shapes and dtypes")
-        values, shapes, dtypes = (data[key] for key in keys)
-        if not all(isinstance(d, dict) and set(d) == set(values) for d in (values, shapes, dtypes)):
-            raise DataError("records have values, shapes and dtypes for the same names")
-        for dtype in dtypes.values():
-            if dtype not in _DTYPES:
-                raise DataError(f"unknown dtype {dtype!r} in records: expected one of {_DTYPES}")
-        with _as_data_error("the records"):
-            return Records(
-                {
-                    n: torch.tensor(v, dtype=getattr(torch, dtypes[n])).reshape(shapes[n])
-                    for n, v in values.items()
-                },
-                torch.tensor(data["times"], dtype=torch.int64),
-            )
-
-
-_DTYPES = ("float32", "float64", "float16", "bfloat16", "bool")
-
-
-# --- Controls of code that cannot be changed ------------------------------------------------------
-
-_ACTIVE: ContextVar[tuple[tuple[object, Control], ...]] = ContextVar("controls", default=())
-
-
-@contextmanager
-def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
-    """Within the block, `control` acts in every call of `owners`, before their own controls.
-
-    It belongs to the thread (or asyncio task) that entered the block.
-    """
-    if not isinstance(control, Control):
-        raise OptionError(f"controlled takes a Control: found {type(control).__name__}")
-    # The owners themselves, not their ids: an id is given again once its owner is gone.
-    token = _ACTIVE.set((*_ACTIVE.get(), *((owner, control) for owner in owners)))
-    try:
-        yield
-    finally:
-        _ACTIVE.reset(token)
-
-
-def active_control(owner: object, control: Control | None) -> Control | None:
-    """The controls that hold for one call of `owner`: of the open blocks, then its own."""
-    active = _ACTIVE.get()
-    if not active:
-        return control
-    rules = [r for other, c in active if other is owner for r in c.rules]
-    if control is not None:
-        rules += control.rules
-    return Control(tuple(rules)) if rules else None

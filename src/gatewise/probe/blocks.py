@@ -1,0 +1,39 @@
+"""Controls of code that cannot be changed: blocks in which they act."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from gatewise.errors import OptionError
+from gatewise.probe.control import Control
+
+_ACTIVE: ContextVar[tuple[tuple[object, Control], ...]] = ContextVar("controls", default=())
+
+
+@contextmanager
+def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
+    """Within the block, `control` acts in every call of `owners`, before their own controls.
+
+    It belongs to the thread (or asyncio task) that entered the block.
+    """
+    if not isinstance(control, Control):
+        raise OptionError(f"controlled takes a Control: found {type(control).__name__}")
+    # The owners themselves, not their ids: an id is given again once its owner is gone.
+    token = _ACTIVE.set((*_ACTIVE.get(), *((owner, control) for owner in owners)))
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(token)
+
+
+def active_control(owner: object, control: Control | None) -> Control | None:
+    """The controls that hold for one call of `owner`: of the open blocks, then its own."""
+    active = _ACTIVE.get()
+    if not active:
+        return control
+    rules = [r for other, c in active if other is owner for r in c.rules]
+    if control is not None:
+        rules += control.rules
+    return Control(tuple(rules)) if rules else None
