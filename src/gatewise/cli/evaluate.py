@@ -21,8 +21,9 @@ def evaluate(
     data: Annotated[
         list[str],
         Parameter(
+            allow_leading_hyphen=True,
             help="Texts, as `gatewise train` takes them. Without any: the figures that were "
-            "measured while it was trained."
+            "measured while it was trained.",
         ),
     ] = [],  # noqa: B006
     /,

@@ -18,7 +18,11 @@ from gatewise.text.reading import read_texts
 
 def inspect_batches(
     file: Annotated[
-        str | None, Parameter(help="A text; - for standard input. Without one: the alphabet.")
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="A text; - for standard input. Without one: the alphabet.",
+        ),
     ] = None,
     /,
     *,

@@ -16,7 +16,9 @@ from gatewise.errors import DataError
 
 def inspect_novelty(
     run: RunPath,
-    data: Annotated[list[str], Parameter(help="The text that it was trained on.")],
+    data: Annotated[
+        list[str], Parameter(allow_leading_hyphen=True, help="The text that it was trained on.")
+    ],
     /,
     *,
     sample: Annotated[

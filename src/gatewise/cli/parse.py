@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from typing import Any, Literal, cast, get_args
@@ -15,8 +16,8 @@ from gatewise.errors import OptionError, unknown
 
 Shell = Literal["bash", "zsh", "fish"]
 
-# A parameter of these names takes free text, which may begin with a dash.
-_FREE_TEXT = ("prefix", "prompt", "text")
+# Parameters of these names take what may begin with a dash: free text, and - for standard input.
+_FREE = ("prefix", "prompt", "text", "data", "file")
 _LIKE_AN_OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.*)?|-[a-zA-Z]", re.DOTALL)
 
 
@@ -55,7 +56,7 @@ def run(words: list[str]) -> int:
         return 0
     _check_second(words)
     command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    _refuse_mistyped_option(bound, words)
+    _refuse_mistyped_option(app, bound, words)
     status = command(*bound.args, **bound.kwargs)
     return status if isinstance(status, int) else 0
 
@@ -78,15 +79,30 @@ def _unknown_verb(word: str) -> Exception:
     return unknown("verb", word, [verb.name for verb in VERBS])
 
 
-def _refuse_mistyped_option(bound: inspect.BoundArguments, words: list[str]) -> None:
+def _refuse_mistyped_option(app: App, bound: inspect.BoundArguments, words: list[str]) -> None:
     """Free text may begin with a dash, but `--tempreature` is a slip, unless `--` says otherwise."""
-    given = [bound.arguments.get(name) for name in _FREE_TEXT]
-    text = next((each for each in given if isinstance(each, str)), "")
-    if "--" not in words and text in words and _LIKE_AN_OPTION.fullmatch(text):
-        raise OptionError(
-            f"unknown option {text!r}: `gatewise {words[0]} --help` lists the options; for that "
-            "very text write -- before it"
-        )
+    if "--" in words:
+        return
+    for name in _FREE:
+        value = bound.arguments.get(name)
+        texts = value if isinstance(value, list) else [value]
+        named = any(word == f"--{name}" or word.startswith(f"--{name}=") for word in words)
+        for text in () if named else texts:
+            if isinstance(text, str) and _LIKE_AN_OPTION.fullmatch(text):
+                raise _mistyped(app, text, words)
+
+
+def _mistyped(app: App, text: str, words: list[str]) -> OptionError:
+    verb = [words[0], *words[1:2]] if words[0] in BELOW else words[:1]
+    for name in verb:
+        app = app[name]
+    flags = [flag for argument in app.assemble_argument_collection() for flag in argument.names]
+    near = difflib.get_close_matches(text.partition("=")[0], flags, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return OptionError(
+        f"unknown option {text!r}: {hint}`gatewise {' '.join(verb)} --help` lists the options; for "
+        "that very text write -- before it"
+    )
 
 
 def _completion(flag: str, rest: list[str]) -> int:

@@ -66,8 +66,9 @@ def train_lm(
     data: Annotated[
         list[str],
         Parameter(
+            allow_leading_hyphen=True,
             help="Texts: files, folders, globs (quoted), .gz files, or - for standard input. Files "
-            "named train, valid and test are those parts."
+            "named train, valid and test are those parts.",
         ),
     ],
     /,
@@ -122,10 +123,13 @@ def _settings(
     """The options of a new run, or of the one in `run`."""
     from_file, named = settings.read_config(config, KINDS) if config else ({}, None)
     preset = preset or named
-    base = stored_values(run) if run else {}
+    stored = stored_values(run) if run else {}
+    base = dict(stored)
     if preset or not base:
         base |= settings.preset_values(preset or DEFAULT_PRESET, "lm")
-    return settings_from(settings.layered(base, from_file, given(flags)))
+    asked = from_file | given(flags)
+    values = settings.layered(base, from_file, given(flags))
+    return settings_from(values if stored else settings.shortened(values, asked))
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -143,8 +147,13 @@ def stored_values(run: Path) -> dict[str, Any]:
     if not run.exists() or not RunFolder.open(run).checkpoints():
         return {}
     found = load_checkpoint(run, "latest").config
-    parts = [found.get(name) for name in ("text", "model", "streams", "training")]
-    return {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+    values: dict[str, Any] = {}
+    for name, kind in zip(("text", "model", "streams", "training"), KINDS, strict=True):
+        own = {field.name for field in dataclasses.fields(kind)}
+        part = found.get(name)
+        if isinstance(part, dict):  # a model's config holds more than its options
+            values |= {key: value for key, value in part.items() if key in own}
+    return values
 
 
 def run_training(
