@@ -169,7 +169,9 @@ def _call(
     low = autocast_dtype(x)
     hx = tuple(torch.stack([s[n].to(low or x.dtype) for s in states]) for n in names)
     has_bias = directions[0].weights.b_ih is not None
-    options = (has_bias, len(group), 0.0, False, len(group[0]) == 2)
+    # cuDNN refuses the backward pass of what ran in evaluation mode; without dropout both are equal.
+    train = x.is_cuda and torch.is_grad_enabled()
+    options = (has_bias, len(group), 0.0, train, len(group[0]) == 2)
     kernels = _kernels(law)
     assert kernels is not None
     kernel = kernels[0]
