@@ -120,8 +120,24 @@ def test_a_fork_goes_its_own_way() -> None:
     assert_close(twin.push(x[3:]), expected)
     assert_close(turned.push(x[3:, [1, 1, 0]]), expected[:, [1, 1, 0]])
     assert (stream.time, twin.time, turned.batch) == (7, 6, 3)
+    with pytest.raises(OptionError, match="at least one"):
+        stream.fork([])
+
+
+@pytest.mark.parametrize("columns", [[2], [-1], [0.5], [True]])
+def test_only_columns_that_are_there_are_forked_and_reset(columns: list[int]) -> None:
+    stream = Stream(stack_of("lstm"), 2)
+    stream.push(torch.randn(4, 2, 3))
     with pytest.raises(OptionError, match="from 0 to 1"):
-        stream.fork([2])
+        stream.fork(columns)
+    with pytest.raises(OptionError, match="from 0 to 1"):
+        stream.reset(columns)
+    assert stream.time == 4
+
+
+def test_a_state_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot write"):
+        Stream(stack_of("lstm")).save(tmp_path / "missing" / "state")
 
 
 def test_the_state_is_a_copy() -> None:

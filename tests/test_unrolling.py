@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -245,3 +247,24 @@ def test_results_say_what_ran_and_do_not_share_memory_with_the_input() -> None:
     assert torch.equal(state, kept)
     empty = gw.unroll(cell, x[:0], state)
     assert torch.equal(empty.state, state)
+
+
+@pytest.mark.parametrize("start", [-1, 1.5, True, "0", [0, 1], np.array([0, 1])])
+def test_a_start_that_is_no_time_is_said_in_one_line(start: Any) -> None:
+    with pytest.raises(gw.errors.OptionError, match="start is a time"):
+        gw.unroll(gw.cells.GRU(3, 4), torch.zeros(2, 2, 3), start=start)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_on_a_gpu_in_both_modes(training: bool) -> None:
+    cell = gw.cells.LSTM(3, 4, dtype=torch.float64).train(training)
+    twin = copy.deepcopy(cell).to("cuda")
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    gw.unroll(cell, x, engine="reference").h.sum().backward()
+    gw.unroll(twin, x.to("cuda"), engine="closed").h.sum().backward()
+    for name, weight in cell.named_parameters():
+        grad = twin.get_parameter(name).grad
+        assert grad is not None
+        assert weight.grad is not None
+        assert_close(grad.cpu(), weight.grad)

@@ -130,11 +130,9 @@ class Stream:
         Args:
             columns: which columns it has, in this order; one may be repeated. Default: all.
         """
-        index = torch.tensor(list(range(self.batch)) if columns is None else list(columns))
-        if not len(index) or int(index.min()) < 0 or int(index.max()) >= self.batch:
-            raise OptionError(
-                f"columns: expected numbers from 0 to {self.batch - 1}, found {columns}"
-            )
+        index = self._columns(columns)
+        if not len(index):
+            raise OptionError("columns: a stream has at least one, found none")
         twin = Stream(
             self.model,
             len(index),
@@ -149,7 +147,7 @@ class Stream:
 
     def reset(self, columns: Sequence[int] | None = None) -> None:
         """Begin anew, at time 0: all columns, or those named."""
-        chosen = slice(None) if columns is None else list(columns)
+        chosen = self._columns(columns)
         self._times, self._fresh = self._times.clone(), self._fresh.clone()
         self._times[chosen] = 0
         self._fresh[chosen] = True
@@ -202,11 +200,18 @@ class Stream:
         self.state = parts
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a file, replaced as a whole."""
+        """Write the state to a file, replaced as a whole.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
         path = Path(path)
         part = path.with_name(f".{path.name}.part")
-        part.write_bytes(self.to_bytes())
-        part.replace(path)
+        try:
+            part.write_bytes(self.to_bytes())
+            part.replace(path)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from None
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from the state in a file; see `from_bytes`."""
@@ -232,6 +237,17 @@ class Stream:
             )
 
     # --- inputs ----------------------------------------------------------------------------------
+
+    def _columns(self, columns: Sequence[int] | None) -> Tensor:
+        """The columns meant, as an index; OptionError if one is not there."""
+        chosen = list(range(self.batch)) if columns is None else list(columns)
+        if any(isinstance(c, bool) or not hasattr(c, "__index__") for c in chosen) or any(
+            not 0 <= c < self.batch for c in chosen
+        ):
+            raise OptionError(
+                f"columns: expected numbers from 0 to {self.batch - 1}, found {columns}"
+            )
+        return torch.tensor([int(c) for c in chosen], dtype=torch.int64)
 
     def _start(self) -> int | Tensor:
         """The time of the next step: one number while all columns are at the same time."""

@@ -256,6 +256,10 @@ def _start(start: int | Tensor, batch: int, device: torch.device) -> int | Tenso
                 f"start is a time, a whole number from 0 on: found {int(start.min())}"
             )
         return int(start) if start.ndim == 0 else start.to(device=device, dtype=torch.int64)
-    if isinstance(start, bool) or not hasattr(start, "__index__") or start < 0:
+    try:
+        time = -1 if isinstance(start, bool) else operator.index(start)
+    except TypeError:
+        time = -1
+    if time < 0:
         raise OptionError(f"start is a time, a whole number from 0 on: found {start!r}")
-    return operator.index(start)
+    return time
