@@ -54,7 +54,10 @@ def _spell_out(rule: Rule, direction: Direction) -> dict[str, Rule]:
 
 
 def check_control(plan: Plan) -> None:
-    """Raise if a rule cannot act in this plan: its name, layer, units, columns or value."""
+    """Raise if a rule's name, layer or units are in no cell of this plan.
+
+    Its columns and its value are checked where they are applied.
+    """
     for direction, found in zip(plan.directions, matching_rules(plan), strict=True):
         for name, rules in found.items():
             for rule in rules:

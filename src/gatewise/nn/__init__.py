@@ -1,7 +1,8 @@
 """Drop-ins for torch.nn's RNN, LSTM, GRU and their cells: same signature, keys and results, gates open.
 
-What they take beyond torch's: ``forward(x, state, lengths=, reset=, start=, engine=, record=, control=)``.
-With ``record=`` there is a third result. This module alone knows batch-first and packed input.
+What they take beyond torch's: ``forward(x, state, lengths=, reset=, start=, engine=, record=, control=)``,
+the cells all but lengths and reset. With ``record=`` there is one result more, the records. This module
+alone knows batch-first and packed input.
 """
 
 from __future__ import annotations
