@@ -24,6 +24,7 @@ from gatewise.train import (
     TrainResult,
     Watcher,
     Watchers,
+    keep_freed_memory,
     language_learner,
     progress_for,
     train,
@@ -173,6 +174,7 @@ def run_training(
         resume: go on with what is there.
         watch: makes one more watcher from what writes a text beside the progress.
     """
+    keep_freed_memory()
     learner.extra["text"] = dataclasses.asdict(chosen.text)
     progress = progress_for()
     watching: list[Watcher] = [progress, SampleWatcher(learner, writer(progress))]

@@ -8,6 +8,7 @@ from gatewise.train.build import (
     with_values,
 )
 from gatewise.train.loop import train
+from gatewise.train.memory import keep_freed_memory
 from gatewise.train.options import TextOptions, TrainOptions
 from gatewise.train.progress import (
     BarProgress,
@@ -38,6 +39,7 @@ __all__ = [
     "count_parameters",
     "duration",
     "evaluation_line",
+    "keep_freed_memory",
     "language_learner",
     "option_values",
     "progress_for",
