@@ -97,15 +97,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=1111)
+    parser.add_argument("--share", type=float, default=1.0, help="of the training tokens")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     vocabulary, splits = read_tokens(args.data)
     torch.manual_seed(args.seed)
     net = Network(len(vocabulary), dropout=args.dropout)
-    speed = train_epoch(net, batchify(splits["train"], 20), lr=20.0, clip=0.25)
+    train = splits["train"][: int(args.share * len(splits["train"]))]
+    speed = train_epoch(net, batchify(train, 20), lr=20.0, clip=0.25)
     result = {
         "dropout": args.dropout,
         "seed": args.seed,
+        "share": args.share,
         "tokens_per_second": speed,
         "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
