@@ -247,3 +247,20 @@ def test_broken_weights_are_an_error(temperature: float) -> None:
         model.table.fill_(torch.nan)
     with pytest.raises(DivergedError, match="NaN"):
         generate(model, [1], SamplingOptions(temperature=temperature, top_k=3)).run()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_sample_ends_where_bias_and_bans_leave_no_token(temperature: float) -> None:
+    """Token 4 alone can be drawn, and not twice: nothing arbitrary follows it."""
+    options = SamplingOptions(
+        max_tokens=5,
+        temperature=temperature,
+        n=2,
+        seed=1,
+        bias=dict.fromkeys((0, 1, 2), -torch.inf),
+        banned=(3, 5, 6),
+        no_repeat_ngram=1,
+    )
+    for sample in generate(FakeModel(), [0], options).run():
+        assert sample.ids == (4,)
+        assert sample.finish_reason == "stop"

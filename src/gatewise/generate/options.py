@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from gatewise.errors import OptionError
 
@@ -38,7 +39,8 @@ class SamplingOptions:
         seed: any integer; None takes a fresh one, which `Generation.seed` tells.
         n: samples drawn in one batch.
         banned: ids that are never drawn, such as the one that stands for unknown characters.
-        bias: added to the scores of these ids.
+        bias: added to the scores of these ids; -inf bans one. A sample for which no token is left
+            ends with "stop".
     """
 
     max_tokens: int = 200
@@ -67,7 +69,11 @@ class SamplingOptions:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         for name in ("stop", "stop_ids", "banned"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        if not all(isinstance(text, str) for text in self.stop):
+            raise OptionError(f"stop: expected texts, found {self.stop}")
+        if not isinstance(self.bias, Mapping):
+            raise OptionError(f"bias: expected id -> number, found {self.bias!r}")
         for name, least in (("max_tokens", 0), ("top_k", 0), ("no_repeat_ngram", 0), ("n", 1)):
             _whole(name, getattr(self, name), least)
         for name in ("lines", "sentences", "max_characters"):
@@ -75,16 +81,17 @@ class SamplingOptions:
                 _whole(name, getattr(self, name), 1)
         if self.seed is not None:
             _whole("seed", self.seed, None)
-        _real("temperature", self.temperature, self.temperature >= 0, "0 (greedy) or more")
-        _real("top_p", self.top_p, 0 < self.top_p <= 1, "more than 0 and at most 1")
-        _real("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1")
-        _real("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "over 0")
+        _real("temperature", self.temperature, lambda v: v >= 0, "0 (greedy) or more")
+        _real("top_p", self.top_p, lambda v: 0 < v <= 1, "more than 0 and at most 1")
+        _real("min_p", self.min_p, lambda v: 0 <= v <= 1, "from 0 to 1")
+        _real("repetition_penalty", self.repetition_penalty, lambda v: v > 0, "over 0")
         if "" in self.stop:
             raise OptionError(f"stop: expected texts of at least one character, found {self.stop}")
         for number in (*self.stop_ids, *self.banned, *self.bias):
             _whole("stop_ids, banned, bias", number, 0)
-        if any(math.isnan(value) for value in self.bias.values()):
-            raise OptionError("bias: expected numbers, found nan")
+        for value in self.bias.values():
+            if not _is_real(value) or math.isnan(value) or value == math.inf:
+                raise OptionError(f"bias: expected numbers, -inf for never, found {value!r}")
 
     @property
     def watches_text(self) -> bool:
@@ -103,6 +110,16 @@ def _whole(name: str, value: object, least: int | None) -> None:
         raise OptionError(f"{name}: expected {wanted}, found {value!r}")
 
 
-def _real(name: str, value: float, fits: bool, wanted: str) -> None:
-    if isinstance(value, bool) or not fits or not math.isfinite(value):
+def _listed(name: str, values: object) -> tuple[object, ...]:
+    if not isinstance(values, Iterable):
+        raise OptionError(f"{name}: expected a list, found {values!r}")
+    return tuple(values)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _real(name: str, value: float, fits: Callable[[float], bool], wanted: str) -> None:
+    if not _is_real(value) or not math.isfinite(value) or not fits(value):
         raise OptionError(f"{name}: expected a number, {wanted}, found {value!r}")

@@ -139,9 +139,7 @@ class Generation(Iterator[Step]):
         self.seed = secrets.randbits(32) if options.seed is None else options.seed
         self._step, self._context, self._options = step, context, options
         n, vocab_size = options.n, context.logits.shape[-1]
-        self._vocab_size = vocab_size
         self._offsets = offsets(options, vocab_size, context.logits.device)
-        self._banned = frozenset(options.banned)
         self._stop_ids = frozenset(options.stop_ids)
         self._uniforms = Uniforms(self.seed, first, n if options.temperature > 0 else 0)
         self._penalty = repetition_penalty(context, options, n, vocab_size)
@@ -180,6 +178,8 @@ class Generation(Iterator[Step]):
         if len(self._active) < n:
             rows = torch.tensor(self._active, device=logits.device)
         scores = self._adjusted(logits, rows)
+        for place in (scores.amax(-1) == -torch.inf).nonzero().flatten().tolist():
+            self._samples[self._active[place]].reason = "stop"
         tokens = draw(scores, self._numbers(logits.device), self._options)
         logprobs = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
         if self._penalty is not None:
@@ -225,11 +225,7 @@ class Generation(Iterator[Step]):
         for place, number in enumerate(self._active):
             row = self._samples[number]
             assert row.ngrams is not None
-            taken = row.ngrams.banned() | self._banned
-            if len(taken) < self._vocab_size:
-                scores[place, list(taken)] = -torch.inf
-            else:
-                row.reason = "stop"
+            scores[place, list(row.ngrams.banned())] = -torch.inf
         return scores
 
     def _note(self, tokens: list[int], logprobs: list[float]) -> Step:
