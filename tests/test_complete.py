@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from fakes import FakeModel
 from gatewise.complete import Completer, Completion, ranked
-from gatewise.generate import SamplingOptions
+from gatewise.errors import OptionError
+from gatewise.generate import SamplingOptions, beam_search
+from gatewise.probe import Control
 from gatewise.text.tokenizers import Tokenizer, build_tokenizer
 
 TEXT = "def read_file(path):\n    return open(path).read()\n\nHe said no. She said yes!\n" * 4
@@ -124,6 +126,48 @@ def test_beams_find_distinct_texts_and_the_same_each_time(kind: str) -> None:
     assert 1 <= len(found) <= 3
     assert len({c.text for c in found}) == len(found)
     assert found == sorted(found, key=lambda c: -c.logprob)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beams_are_those_of_the_search_without_the_unknown_token(kind: str) -> None:
+    tokenizer, settings = TOKENIZERS[kind], options(max_tokens=6)
+    unknown = tokenizer.unknown_id
+    banned = SamplingOptions(max_tokens=6, banned=() if unknown is None else (unknown,))
+    for alpha in (0.0, 2.0):
+        found = completer(kind).beams("He ", 3, 4, settings, length_penalty=alpha)
+        expected = beam_search(
+            MODELS[kind],
+            tokenizer.encode("He "),
+            banned,
+            width=4,
+            n_best=3,
+            length_penalty=alpha,
+            tokenizer=tokenizer,
+        )
+        assert [c.logprob for c in found] == [h.logprob for h in expected]
+        trimmed = [h.text.removeprefix(" ") if kind == "word" else h.text for h in expected]
+        assert [c.text for c in found] == trimmed
+
+
+def test_beams_run_under_the_completers_control_and_engine() -> None:
+    asked = []
+
+    class Noting(FakeModel):
+        def forward(self, *args: Any, **settings: Any) -> Any:
+            asked.append((settings["control"], settings["engine"]))
+            return super().forward(*args, **settings)
+
+    tokenizer, control = TOKENIZERS["char"], Control.off("o")
+    noting = Completer(Noting(tokenizer.vocab_size), tokenizer, control=control, engine="reference")
+    noting.beams("He", 1, 2, options(max_tokens=3))
+    assert len(asked) == 3
+    assert set(asked) == {(control, "reference")}
+
+
+@pytest.mark.parametrize(("n", "width"), [(3, 2), (0, 2), (1, 0)])
+def test_more_continuations_than_beams_are_refused(n: int, width: int) -> None:
+    with pytest.raises(OptionError, match=f"found {width} beams for {n}"):
+        completer("char").search("He", n, width)
 
 
 def test_a_context_is_the_prefix_read() -> None:

@@ -169,6 +169,16 @@ def test_evaluation(run: LanguageRun) -> None:
         run.evaluate("d")
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, True])
+def test_beams_and_batches_that_are_no_counts(run: LanguageRun, wrong: Any) -> None:
+    with pytest.raises(OptionError, match="beams: expected a whole number of 0 or more"):
+        run.complete("a", beams=wrong)
+    with pytest.raises(OptionError, match="batch_size: expected a whole number of 1 or more"):
+        run.evaluate("abab", batch_size=wrong)
+    with pytest.raises(OptionError, match="found 2 beams for 3"):
+        run.complete("a", beams=2)
+
+
 def test_controlled_acts_on_everything_inside(run: LanguageRun) -> None:
     plain = run.evaluate(TEXT).nats
     with run.controlled(gw.Control.off("o")):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatewise.errors import OptionError
 from gatewise.generate import (
     Context,
     Generation,
@@ -172,21 +173,51 @@ class Completer:
     ) -> list[Completion]:
         """The n best continuations that a beam search of `width` finds, by probability.
 
-        There may be fewer: beams of different tokens can have the same text.
+        There may be fewer: beams of different tokens can have the same text. Arguments and errors
+        are those of `beams`, which leaves the beams as they were found.
         """
+        return ranked(self.beams(prefix, n, width, options))
+
+    def beams(
+        self,
+        prefix: str,
+        n: int,
+        width: int,
+        options: SamplingOptions | None = None,
+        *,
+        length_penalty: float = 0.6,
+    ) -> list[Completion]:
+        """The n best hypotheses of a beam search, best score first; the unknown token is in none.
+
+        Args:
+            prefix: any text.
+            n: how many; `options.n` plays no part.
+            width: live hypotheses, at least n.
+            options: endings, bans, bias and penalties; see `gatewise.generate.beam_search`.
+            length_penalty: alpha of the score; 0 compares plain log-probabilities.
+
+        Raises:
+            OptionError: if n is not within 1 to `width`, or an option is outside its range.
+        """
+        if not 1 <= n <= width:
+            raise OptionError(
+                f"expected at least as many beams as continuations, and at least one, "
+                f"found {width} beams for {n}: ask for fewer, or search with more beams"
+            )
         options = self._without_unknown(options or SamplingOptions())
         found: list[Hypothesis] = beam_search(
             self.model,
             self.context(prefix, options),
             options,
-            width=max(width, n),
+            width=width,
             n_best=n,
+            length_penalty=length_penalty,
             tokenizer=self.tokenizer,
             control=self._control,
             engine=self._engine,
         )
         trim = self._trims(prefix)
-        return ranked([_completion(hypothesis, trim) for hypothesis in found])
+        return [_completion(hypothesis, trim) for hypothesis in found]
 
     def notes(self, prefix: str) -> list[str]:
         """What to tell about a prefix: the characters or words that the model does not know."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gatewise.checkpoint import Checkpoint
 from gatewise.complete import Completer, Completion, Continuation
-from gatewise.errors import CheckpointError, DataError, GatewiseError, unknown
+from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionError, unknown
 from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.mappings.streams import evaluate_stream
@@ -98,11 +98,17 @@ class LanguageRun(Run):
         Args:
             prefix: any text. Ask `completer().notes(prefix)` what the model does not know of it.
             n: how many to draw; equal ones count once.
-            beams: 0 draws; more searches with so many beams, and finds the same each time.
+            beams: 0 draws; more searches with so many beams (at least n), and finds the same each
+                time.
             control: what to set in the gates.
             engine: engine of the recurrent layers.
             options: fields of `SamplingOptions`; 64 tokens at temperature 0.7 if not given.
+
+        Raises:
+            OptionError: if an option is outside its range.
         """
+        if isinstance(beams, bool) or not isinstance(beams, int) or beams < 0:
+            raise OptionError(f"beams: expected a whole number of 0 or more, found {beams!r}")
         chosen = sampling_options({**COMPLETION, **options, "n": n})
         completer = self.completer(control=control, engine=engine)
         if beams:
@@ -184,8 +190,13 @@ class LanguageRun(Run):
             engine: engine of the recurrent layers.
 
         Raises:
+            OptionError: if `batch_size` is less than 1.
             DataError: if there are fewer than two tokens.
         """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise OptionError(
+                f"batch_size: expected a whole number of 1 or more, found {batch_size!r}"
+            )
         tokens = self._tokens(data) if isinstance(data, str) else data
         found = evaluate_stream(
             self.model, tokens, self.tokenizer, batch_size=batch_size, engine=engine
