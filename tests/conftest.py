@@ -98,7 +98,7 @@ def _needs_gpu(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The local data folder: $GATEWISE_DATA, or shared/data beside the clone."""
+    """The local folder of data, which $GATEWISE_DATA names."""
     folder = Path(os.environ.get("GATEWISE_DATA") or ROOT.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"no data folder {folder}: set GATEWISE_DATA to run the tests that read it")
