@@ -69,6 +69,22 @@ def test_what_onnx_cannot_say_is_an_error(options: dict[str, Any], tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_comparison_that_fails_leaves_the_models_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of().train()
+    export_onnx(model, tmp_path / "m.onnx")
+    assert model.training
+
+    def broken(*args: Any, **settings: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(MemoryError):
+        compare(model, tmp_path / "m.onnx")
+    assert all(part.training for part in model.modules())
+
+
 def test_a_difference_is_found(tmp_path: Path) -> None:
     model = model_of()
     export_onnx(model, tmp_path / "m.onnx")

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import CheckpointError, OptionError, ShapeError
-from gatewise.generate.context import device_of, evaluating
+from gatewise.generate.context import device_of
+from gatewise.modes import evaluating
 from gatewise.stack import Layers
 from gatewise.types import State, clone, map_state, select
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gatewise.errors import FailedError
 from gatewise.mappings import LanguageModel
+from gatewise.modes import evaluating
 from gatewise.types import State, state_tensors
 
 
@@ -50,11 +51,8 @@ def _difference(model: LanguageModel, session: Any, steps: int, batch: int) -> f
         torch.rand(s.shape, generator=generator) - 0.5
         for s in state_tensors(model.zero_state(batch))
     ]
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         out = model(tokens, _state_like(model, batch, given))
-    model.train(was_training)
     assert out.logits is not None
     expected = [out.logits, *state_tensors(out.state)]
     names = [i.name for i in session.get_inputs()]

@@ -6,8 +6,7 @@ not know cells, engines or text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import OptionError, ShapeError
+from gatewise.modes import evaluating
 from gatewise.types import State
 
 if TYPE_CHECKING:
@@ -129,21 +129,6 @@ def read(
     assert logits is not None
     known = tokens if after is None else np.concatenate([after.ids, tokens])
     return Context(known, logits, state, start + len(tokens))
-
-
-@contextmanager
-def evaluating(model: object) -> Iterator[None]:
-    """Evaluation mode inside, and each module's own mode as it was afterwards."""
-    changed = []
-    if isinstance(model, nn.Module) and model.training:
-        changed = [part for part in model.modules() if part.training]
-    for part in changed:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in changed:
-            part.training = True
 
 
 def device_of(model: object) -> torch.device:

@@ -19,6 +19,7 @@ from gatewise.errors import DataError, OptionError
 from gatewise.mappings.learner import Batch, Loss
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.metrics import Tally
+from gatewise.modes import evaluating
 from gatewise.text.batches import Stream
 from gatewise.text.corpora import Corpus, Tokens
 from gatewise.text.tokenizers import Tokenizer
@@ -228,9 +229,7 @@ def evaluate_stream(
     device = model.embedding.weight.device
     lengths = _characters(tokenizer, model.vocab_size)
     tally = Tally()
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         state: State = None
         for start in range(0, stream.steps, window):
             if stopped():
@@ -240,8 +239,6 @@ def evaluate_stream(
             state = detach(out.state)
             width = 0 if lengths is None else int(lengths[y.numpy()].sum())
             tally.add(out.nats, y.numel(), width)
-    finally:
-        model.train(training)
     return tally
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from gatewise.checkpoint import Checkpoint, RunFolder, TrainingState
 from gatewise.errors import CheckpointError, DivergedError
 from gatewise.mappings.learner import Learner
+from gatewise.modes import evaluating
 from gatewise.optim import join_state, split_state
 from gatewise.train.meter import Meter
 from gatewise.train.options import TrainOptions
@@ -167,12 +168,10 @@ class Session:
     def undisturbed(self) -> Iterator[None]:
         """Eval mode without gradients; randomness and training mode are put back."""
         states = generator_states(self.device)
-        self.model.eval()
         try:
-            with torch.no_grad():
+            with evaluating(self.model), torch.no_grad():
                 yield
         finally:
-            self.model.train()
             restore_generators(states, self.device)
 
     def train_record(self) -> dict[str, Any]:
