@@ -265,6 +265,10 @@ def test_texts_can_be_pushed_and_unknown_characters_are_told() -> None:
     assert stream.unknowns == ["x", "y", "z"]
     with pytest.raises(OptionError, match="tokenizer"):
         Stream(LanguageModel(config)).push("a")
+    wide = Stream(LanguageModel(config), 2, tokenizer=letters)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="a text goes into a stream of one column"):
+        wide.push("az")
+    assert wide.unknowns == []
 
 
 def test_what_cannot_be_a_stream() -> None:

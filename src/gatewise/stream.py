@@ -96,8 +96,8 @@ class Stream:
 
         Args:
             x: tokens (T, B), or real inputs (T, B, I). Of one column B may be left out; of one
-                step, with several columns, T. For a language model with a tokenizer also a text:
-                what its vocabulary does not hold is added to `unknowns`. Tokens of more than one
+                step, with several columns, T. For a language model with a tokenizer also a text,
+                into one column: what its vocabulary does not hold is added to `unknowns`. Tokens of more than one
                 character (BPE, words) depend on where a text is cut.
 
         Returns:
@@ -105,6 +105,7 @@ class Stream:
 
         Raises:
             ShapeError: if `x` does not fit.
+            OptionError: if `x` is a text, and there is no tokenizer or more than one column.
         """
         inputs = self._inputs(x)
         with evaluating(self.model):
@@ -289,6 +290,10 @@ class Stream:
     def _encoded(self, text: str) -> np.ndarray[Any, Any]:
         if self.tokenizer is None:
             raise OptionError("expected tokens, found a text: give the stream a tokenizer")
+        if self.batch > 1:
+            raise OptionError(
+                f"a text goes into a stream of one column, found {self.batch}: push tokens (T, B)"
+            )
         new = (u for u in self.tokenizer.unknowns(text) if u not in self.unknowns)
         self.unknowns.extend(new)
         return self.tokenizer.encode(text)
