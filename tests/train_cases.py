@@ -87,6 +87,7 @@ def build(corpus: Corpus, **values: Any) -> tuple[LanguageLearner, TrainOptions]
             with_values(LanguageModelOptions(), options),
             with_values(StreamOptions(), options),
             training,
+            engine=str(values.get("engine", "auto")),
         ),
         training,
     )

@@ -139,6 +139,19 @@ def test_changed_options_are_said_or_refused(tmp_path: Path, run_in: Run) -> Non
         run_in(tmp_path / "run", steps=9, optimizer="sgd")
 
 
+def test_the_engine_of_a_run_is_taken_up_and_another_is_said(tmp_path: Path, run_in: Run) -> None:
+    run_in(tmp_path / "run", steps=2, engine="reference")
+    again, learner, watcher = run_in(tmp_path / "run", steps=3)
+    assert learner.engine == again.engine == "reference"
+    assert any("engine: reference" in line for line in watcher.notices)
+    assert not any("other conditions" in line for line in watcher.notices)
+    other, _, watcher = run_in(tmp_path / "run", steps=4, engine="closed")
+    assert other.engine == "closed"
+    (line,) = [line for line in watcher.notices if "other conditions" in line]
+    assert "'engine': 'reference'" in line
+    assert "'engine': 'closed'" in line
+
+
 def test_a_run_without_a_first_save_starts_from_the_beginning(
     tmp_path: Path, corpus: Corpus
 ) -> None:

@@ -63,7 +63,10 @@ class Learner(Protocol):
         model: what is trained.
         positions: length of an epoch, in the units of `Batch.stop`.
         uniform_nats: nats per prediction of a uniform guess, or None.
+        engine: name of the engine asked for, or "auto"; set where a run is taken up with its own.
     """
+
+    engine: str
 
     @property
     def kind(self) -> str: ...

@@ -166,7 +166,7 @@ class _Loop(Session):
         counters.skips_in_a_row += 1
         cause = blame(self.model, nats)
         self.state = carry(loss.state) if is_finite(loss.state) else None
-        self.notice(check_skips(counters, self.options.max_skips, batch, cause))
+        self.notice(check_skips(counters, self.options.max_skips, batch, cause, self.mixed))
 
     def _evaluate_if_due(self, stopped: StopSignals) -> None:
         counters, every = self.counters, self.options.eval_every

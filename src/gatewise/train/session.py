@@ -126,7 +126,15 @@ class Session:
         self.valid = dict(meta["valid"])
         self.meter = Meter(float(training.clock.get("seconds", 0.0)))
         self.saved_step = self.counters.step
-        before, now = meta["environment"], environment(self.mixed)
+        self._compare_conditions(meta["environment"])
+
+    def _compare_conditions(self, before: dict[str, Any]) -> None:
+        """Say what differs from the conditions of the stored run; its engine is taken up."""
+        engine = before.get("engine", "auto")
+        if self.learner.engine == "auto" and engine != "auto":
+            self.learner.engine = engine
+            self.watcher.noticed(f"engine: {engine}, with which the run was begun")
+        now = environment(self.mixed, self.learner.engine)
         if before != now:
             self.watcher.noticed(
                 f"resumed under other conditions ({before} before, {now} now): "
@@ -264,7 +272,7 @@ class Session:
             "state": state,
             "counters": self.counters.to_dict(),
             "valid": self.valid,
-            "environment": environment(self.mixed),
+            "environment": environment(self.mixed, self.learner.engine),
         }
         tensors |= carried | generator_states(self.device)
         return TrainingState(tensors, meta, {"seconds": self.meter.seconds})

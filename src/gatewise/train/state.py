@@ -108,10 +108,11 @@ def uses_bfloat16(dtype: str, device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def environment(bfloat16: bool) -> dict[str, Any]:
-    """What may change the last bits of a result from machine to machine."""
+def environment(bfloat16: bool, engine: str) -> dict[str, Any]:
+    """What may change the last bits of a result: of the machine, and the engine asked for."""
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "bfloat16": bfloat16,
+        "engine": engine,
     }

@@ -40,8 +40,15 @@ def blame(model: nn.Module, nats: float) -> str:
     return f"loss {nats:g}"
 
 
-def check_skips(counters: Counters, limit: int, batch: Batch, cause: str) -> str:
+def check_skips(counters: Counters, limit: int, batch: Batch, cause: str, mixed: bool) -> str:
     """The line about a skipped step.
+
+    Args:
+        counters: the run's.
+        limit: skipped steps in a row that end it.
+        batch: what was skipped.
+        cause: see `blame`.
+        mixed: whether matrix products run in bfloat16: then float32 is worth a try.
 
     Raises:
         DivergedError: if `limit` steps in a row were skipped.
@@ -51,8 +58,8 @@ def check_skips(counters: Counters, limit: int, batch: Batch, cause: str) -> str
     if row >= limit:
         raise DivergedError(
             f"stopped after {row} skipped steps in a row, the last on {batch.name}: {cause}; "
-            "resume from the last checkpoint with a smaller --lr, a smaller --clip-norm "
-            "or --dtype float32"
+            "resume from the last checkpoint with a smaller --lr"
+            + (", a smaller --clip-norm or --dtype float32" if mixed else " or --clip-norm")
         )
     return line
 
