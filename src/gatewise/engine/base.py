@@ -76,7 +76,8 @@ class Plan:
         masks: dropout between the layers: after layer l, a mask that broadcasts with (T, B, D H).
         record: what to read.
         control: what to set.
-        grad: gradients are wanted.
+        grad: gradients are wanted. For engines that must be told what to keep for the backward
+            pass; those built of torch's operators follow torch's own grad mode.
         special: what of torch's transforms is active ("torch.func", "forward-mode AD"), or None.
     """
 

@@ -15,9 +15,7 @@ from gatewise.engine.base import Direction, Plan
 from gatewise.engine.recorder import Recorder
 from gatewise.errors import ShapeError
 from gatewise.places import contains, listed, order
-from gatewise.probe import Rule
-
-_FIXED = {"on": 1.0, "off": 0.0}
+from gatewise.probe import FIXED, Rule
 
 
 class _Action:
@@ -109,7 +107,7 @@ class _Action:
 
     def _operand(self, like: Tensor) -> Tensor:
         """The rule's value over all units and columns: (), (H), (B, H) or (T', B, H)."""
-        value = _FIXED.get(self.rule.op, self.rule.value)
+        value = FIXED.get(self.rule.op, self.rule.value)
         assert value is not None
         if not isinstance(value, Tensor):
             return like.new_tensor(value)

@@ -9,7 +9,16 @@ controlled value, and what is recorded is what the net used. Time counts from th
 from __future__ import annotations
 
 from gatewise.probe.blocks import active_control, controlled
-from gatewise.probe.control import MEMORY, Control, Rule
+from gatewise.probe.control import FIXED, MEMORY, Control, Rule
 from gatewise.probe.record import Record, Records
 
-__all__ = ["MEMORY", "Control", "Record", "Records", "Rule", "active_control", "controlled"]
+__all__ = [
+    "FIXED",
+    "MEMORY",
+    "Control",
+    "Record",
+    "Records",
+    "Rule",
+    "active_control",
+    "controlled",
+]

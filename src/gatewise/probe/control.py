@@ -17,6 +17,8 @@ from gatewise.probe.documents import as_data_error, read_json
 from gatewise.types import Index
 
 MEMORY = ("keep", "reset", "write")
+FIXED = {"on": 1.0, "off": 0.0}
+"""What these operations set."""
 _VALUES = ("set", "scale", "add", "patch")
 
 
@@ -265,17 +267,14 @@ class Control:
         return control
 
 
-_FIXED = {"on": 1.0, "off": 0.0}
-
-
 def _load_rule(data: Any) -> Control:
     if not isinstance(data, dict) or not set(data) <= {"op", "name", "value", *_PLACES}:
         raise DataError(
             f"a rule of a control has op, name, value, layer, units, time, batch: {data}"
         )
     op, name, value = data.get("op"), data.get("name"), data.get("value")
-    if op not in (*MEMORY, *_FIXED, *_VALUES):
-        known = ", ".join((*MEMORY, *_FIXED, *_VALUES))
+    if op not in (*MEMORY, *FIXED, *_VALUES):
+        known = ", ".join((*MEMORY, *FIXED, *_VALUES))
         raise DataError(f"unknown op {op!r} in a control: expected one of {known}")
     if (name is None) != (op in MEMORY) or (value is None) == (op in _VALUES):
         raise DataError(f"the rule {data} of a control has a name or value too many or too few")
