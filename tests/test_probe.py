@@ -18,7 +18,14 @@ from torch.autograd import gradcheck
 
 import gatewise as gw
 from gatewise.cells import REGISTRY
-from gatewise.errors import DataError, OptionError, ShapeError, UnknownNameError, UsageError
+from gatewise.errors import (
+    DataError,
+    FailedError,
+    OptionError,
+    ShapeError,
+    UnknownNameError,
+    UsageError,
+)
 from gatewise.probe import Control, Record, Records
 from gatewise.stack import control_all
 from parity import CELLS
@@ -519,9 +526,53 @@ def test_to_streams_all_of_it_away(kind: str, steps: int, tmp_path: Path) -> Non
             values = torch.cat([v for v, _ in parts])
         else:
             files = sorted((tmp_path / "out" / path).iterdir())
-            assert int(files[0].stem) == 8
-            values = torch.cat([torch.from_numpy(np.load(f)) for f in files])
+            assert files[0].name == "000000008-0.npz"
+            read = [np.load(f) for f in files]
+            values = torch.cat([torch.from_numpy(chunk["values"]) for chunk in read])
+            times = torch.cat([torch.from_numpy(chunk["times"]) for chunk in read])
+            assert torch.equal(times, whole.times)
         assert torch.equal(values, whole[path]), path
+
+
+def test_a_folder_keeps_the_chunks_of_every_call(tmp_path: Path) -> None:
+    """Calls over the same times, and columns with times of their own."""
+    stack, record = gw.Stack("gru", I, H), Record("z", to=tmp_path)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        stack(torch.randn(3, B, I), record=record)
+    stack(torch.randn(3, B, I), start=torch.arange(B) + 5, record=record)
+    names = ["000000000-0.npz", "000000000-1.npz", "000000005-0.npz"]
+    folder = tmp_path / "layers.0.z"
+    assert sorted(f.name for f in folder.iterdir()) == names
+    first, second, third = (np.load(folder / name) for name in names)
+    assert not np.array_equal(first["values"], second["values"])
+    assert first["times"].tolist() == second["times"].tolist() == [0, 1, 2]
+    assert third["times"].tolist() == [[5 + t + b for b in range(B)] for t in range(3)]
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    with pytest.raises(FailedError, match="cannot write what is recorded") as caught:
+        gw.Stack("gru", I, H)(torch.randn(3, B, I), record=Record("z", to=file))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_recorded_time_gives_empty_rows_for_every_name() -> None:
+    stack = gw.Stack("lstm", I, H, 2, bidirectional=True)
+    for asked in (
+        Record("f", "layers.1.reverse.c", time=99),
+        Record("f", "layers.1.reverse.c", every=7),
+    ):
+        found = stack(torch.randn(3, B, I), start=1, record=asked).record
+        assert set(found) == {f"layers.{n}.{d}f" for n in (0, 1) for d in ("", "reverse.")} | {
+            "layers.1.reverse.c"
+        }
+        assert all(value.shape == (0, B, H) for value in found.values())
+        assert found.times.shape == (0,)
+    none = stack(torch.zeros(0, B, I), record=Record("f", "h")).record
+    assert len(none) == 8
+    assert all(value.shape == (0, B, H) for value in none.values())
 
 
 def test_records_are_detached_unless_their_graph_is_asked_for() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from gatewise.engine.base import Direction, Plan
 from gatewise.engine.naming import local_name, no_such_name
+from gatewise.errors import FailedError
 from gatewise.places import listed
 from gatewise.probe import Record
 
@@ -147,6 +151,21 @@ def _send(sink: object, path: str, value: Tensor, times: Tensor) -> None:
         sink(path, value, times)
         return
     folder = Path(str(sink)) / path
-    folder.mkdir(parents=True, exist_ok=True)
     values = value.float() if value.dtype == torch.bfloat16 else value
-    np.save(folder / f"{int(times.min()):09d}.npy", values.cpu().numpy())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _new_chunk(folder, int(times.min())) as file:
+            np.savez(file, values=values.cpu().numpy(), times=times.numpy())
+    except OSError as error:
+        raise FailedError(
+            f"cannot write what is recorded to {folder}: {error.strerror or error}; "
+            "give Record(to=...) a folder with room that may be written"
+        ) from error
+
+
+def _new_chunk(folder: Path, first: int) -> BinaryIO:
+    """A file that was not there before: the times may have been recorded in another call."""
+    for number in itertools.count():
+        with contextlib.suppress(FileExistsError):
+            return (folder / f"{first:09d}-{number}.npz").open("xb")
+    raise AssertionError

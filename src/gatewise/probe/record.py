@@ -30,7 +30,9 @@ class Record:
         units: only these units.
         grad: keep the graph, so that a cost on what was recorded can be differentiated.
         to: where chunks go instead of being kept: a function ``(path, values (n, B, U),
-            times (n,) or (n, B))``, or a folder that gets ``<path>/<first time>.npy``.
+            times (n,) or (n, B))``, or a folder that gets ``<path>/<first time>-<k>.npz``, each with
+            ``values`` and ``times``; k counts the chunks that begin at this time, so that a second
+            call over the same times adds its own.
     """
 
     names: tuple[str, ...]
