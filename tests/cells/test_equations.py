@@ -19,6 +19,13 @@ def test_every_cell_has_a_row() -> None:
     assert set(CELLS) == set(REGISTRY)
 
 
+def test_a_cell_shows_what_differs_from_the_defaults() -> None:
+    assert repr(gw.cells.GRU(3, 4)) == "GRU(3, 4)"
+    cell = gw.cells.LSTM(3, 4, zoneout=0.1, learned_state=True, init_bias={"f": 1.0})
+    assert repr(cell).endswith("learned_state=True, init_bias={'f': 1.0})")
+    assert "zoneout=" in repr(cell)
+
+
 def _arrays(cell: gw.cells.Cell) -> dict[str, np.ndarray]:
     return {name: p.detach().numpy() for name, p in cell.named_parameters()}
 

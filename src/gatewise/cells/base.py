@@ -287,6 +287,10 @@ class Cell(nn.Module):
             parts.append(f"zoneout={self.zoneout}")
         if self.weight_drop:
             parts.append(f"weight_drop={self.weight_drop}")
+        if self._start_names:
+            parts.append("learned_state=True")
+        if self.init_bias:
+            parts.append(f"init_bias={self.init_bias}")
         return ", ".join(parts)
 
 
