@@ -14,15 +14,12 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 from architecture import ORDER, PACKAGE, present
-from gatewise.cli.verbs import VERBS
+from gatewise.cli.verbs import BELOW, VERBS
 
 log = logging.getLogger("mkdocs.hooks.docs_pages")
 
 # What people meet through a command or a page, not through Python.
 NOT_FOR_IMPORT = {"cli", "serve", "studio"}
-
-# Verbs that have verbs of their own.
-BELOW = {"train": ("lm",), "inspect": ("batches",)}
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -61,7 +58,7 @@ def _verbs() -> Iterator[list[str]]:
         module = verb.path.split(":")[0].removeprefix("gatewise.").replace(".", "/")
         if (PACKAGE / f"{module}.py").exists() or (PACKAGE / module).is_dir():
             yield [verb.name]
-            for below in BELOW.get(verb.name, ()):
+            for below in BELOW.get(verb.name, ("", ()))[1]:
                 yield [verb.name, below]
 
 

@@ -54,6 +54,9 @@ def _answer(words: list[str]) -> int:
 
         screen.out(f"gatewise {__version__}")
         return 0
+    # Threads that wait for each other spin for milliseconds by default: beside another busy program
+    # that makes training tens of times slower. It must be said before torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from gatewise.cli.parse import run
 
     return run(words)
