@@ -33,9 +33,9 @@ def test_several_texts(gatewise: Any, trained: Path) -> None:
 def test_greedy_is_one_beam(gatewise: Any, trained: Path) -> None:
     words = ("generate", trained, "def ", "--max-tokens", "15")
     greedy = gatewise(*words, "--temperature", "0").out
-    assert greedy == gatewise(*words, "--beam", "1").out
-    assert gatewise(*words, "--beam", "3", "-n", "2").out.count("---\n") == 2
-    assert "--beam" in gatewise(*words, "--beam", "1", "-n", "2").line
+    assert greedy == gatewise(*words, "--beams", "1").out
+    assert gatewise(*words, "--beams", "3", "-n", "2").out.count("---\n") == 2
+    assert "--beams" in gatewise(*words, "--beams", "1", "-n", "2").line
 
 
 def test_novelty_against_the_training_text(gatewise: Any, trained: Path, text: Path) -> None:

@@ -7,8 +7,6 @@ import sys
 
 
 def test_it_can_be_called_in_any_process() -> None:
-    code = (
-        "from gatewise.train import keep_freed_memory as k; a = k(); assert k() == a; print(a)"
-    )
+    code = "from gatewise.train import keep_freed_memory as k; a = k(); assert k() == a; print(a)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() in ("True", "False")

@@ -56,6 +56,11 @@ def evaluate(
     if batch_size < 1:
         raise OptionError(f"--batch-size: expected a whole number from 1, found {batch_size}")
     cut = _fractions(fractions)
+    if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
+        raise OptionError(
+            "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "
+            "of the validation part are shown as they were measured in training"
+        )
     opened = open_run(run, opening, "evaluate")
     if data:
         corpus = build_corpus(data, tokenizer=opened.tokenizer, fractions=cut, errors=errors)

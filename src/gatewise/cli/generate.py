@@ -25,7 +25,7 @@ from gatewise.cli.runs import (
 )
 from gatewise.complete import Completer, Completion
 from gatewise.errors import OptionError
-from gatewise.generate import SamplingOptions, beam_search
+from gatewise.generate import SamplingOptions
 from gatewise.novelty import Novelty, novelty
 from gatewise.text.reading import read_texts
 
@@ -47,11 +47,11 @@ def generate(
     temperature: Annotated[
         float, Parameter(help="Above 1 more surprising, below 1 surer; 0: the most probable.")
     ] = 1.0,
-    beam: Annotated[
+    beams: Annotated[
         int, Parameter(help="Search with this many beams rather than draw; 0 draws.")
     ] = 0,
     length_penalty: Annotated[
-        float, Parameter(help="With --beam: 0 favours short texts, more favours longer ones.")
+        float, Parameter(help="With --beams: 0 favours short texts, more favours longer ones.")
     ] = 0.6,
     novelty: Annotated[
         list[str],
@@ -69,8 +69,8 @@ def generate(
     The prompt is part of what is written. One drawn text is written as it comes.
     """
     options = sampling(drawing, n=n, max_tokens=max_tokens, temperature=temperature)
-    if beam and beam < n:
-        raise OptionError(f"--beam: expected at least --n {n}, found {beam}")
+    if beams and beams < n:
+        raise OptionError(f"--beams: expected at least --n {n}, found {beams}")
     acting = read_control(control)
     opened = open_run(run, opening, "generate")
     completer = opened.completer(control=acting, engine=opening.engine)
@@ -78,12 +78,12 @@ def generate(
     notes = completer.notes(text)
     if not json:
         say_notes(notes)
-    if beam:
-        found = _searched(completer, text, options, beam, length_penalty)
+    if beams:
+        found = _searched(completer, text, options, beams, length_penalty)
         seed = None
     else:
         found, seed = _drawn(completer, text, options, show=not json and n == 1)
-    if not json and (beam or n > 1):
+    if not json and (beams or n > 1):
         _show_all(text, found)
     report = check_novelty([each.text for each in found], novelty) if novelty else None
     if json:
@@ -112,16 +112,7 @@ def _drawn(
 def _searched(
     completer: Completer, text: str, options: SamplingOptions, width: int, length_penalty: float
 ) -> list[Completion]:
-    found = beam_search(
-        completer.model,
-        completer.context(text, options),
-        options,
-        width=width,
-        n_best=options.n,
-        length_penalty=length_penalty,
-        tokenizer=completer.tokenizer,
-    )
-    return [Completion(h.text, h.logprob, len(h.ids), h.finish_reason) for h in found]
+    return completer.beams(text, options.n, width, options, length_penalty=length_penalty)
 
 
 def _show_all(text: str, found: list[Completion]) -> None:
