@@ -15,6 +15,7 @@ import pytest
 import gatewise as gw
 from gatewise.cli import failures, main, screen, verbs
 from gatewise.errors import DivergedError, Interrupted, OptionError
+from gatewise.presets import PRESETS
 
 PYTHON = [sys.executable, "-m", "gatewise"]
 PAGES = [[verb.name] for verb in verbs.VERBS] + [
@@ -75,9 +76,17 @@ def test_every_training_option_has_help(gatewise: Any, monkeypatch: pytest.Monke
             assert len(row.split(flag)[1].strip("│ ")) > 10, field.name
 
 
-def test_defaults_of_a_page_are_those_of_a_new_run(gatewise: Any) -> None:
+def test_defaults_of_a_page_are_those_of_a_new_run(
+    gatewise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     page = gatewise("train", "lm", "--help").out
-    assert page.count("[default: 512]") == 1  # --hidden-size: of the preset char
+    (row,) = (
+        line
+        for line in page.splitlines()
+        if " --hidden-size INT" in line or " --hidden-size  " in line
+    )
+    assert f"[default: {PRESETS['char'].values['hidden_size']}]" in row
     assert "[default: False]" not in page
 
 
