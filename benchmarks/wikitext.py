@@ -93,7 +93,8 @@ def run(data: Path, dropout: float, seed: int, share: float) -> dict[str, object
     }
     learner.model.eval()
     for split in ("valid", "test") if share == 1 else ("valid",):
-        evaluation = learner.evaluate(split)
+        with torch.no_grad():
+            evaluation = learner.evaluate(split)
         assert evaluation is not None
         nats = evaluation.nats_per_token
         figures |= {f"{split}_nats": nats, f"{split}_perplexity": math.exp(nats)}
