@@ -109,7 +109,7 @@ def listed(found: list[Completion]) -> str:
         first, *more = screen.visible(each.text).split("\n")
         chance = screen.percent(math.exp(each.logprob)).rjust(7)
         mean = math.exp(each.logprob / max(1, each.tokens))
-        rows.append([str(number), chance, f"({mean:.0%} a token)", f"| {first}"])
+        rows.append([str(number), chance, f"({100 * mean:.0f} % a token)", f"| {first}"])
         rows += [["", "", "", f"| {line}"] for line in more]
     return screen.table(rows, indent="")
 

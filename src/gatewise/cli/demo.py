@@ -197,9 +197,9 @@ def _show(write: Write, completer: Completer, when: str) -> None:
     """How each beginning goes on."""
     lines = [f"-- {when} " + "-" * 50]
     for prefix, text in completions(completer):
-        first, *more = screen.visible(text).split("\n")
+        first, *more = screen.visible(text).rstrip().split("\n")
         lines += [f"  {screen.dim(prefix)}{first}", *(f"  {line}" for line in more)]
-    write("\n".join(lines))
+    write("\n".join(line.rstrip() for line in lines))
 
 
 def completions(completer: Completer) -> list[tuple[str, str]]:
