@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import gatewise as gw
+from gatewise.cli import evaluate
+from gatewise.text import corpora
 from gatewise.text.batches import picture
 
 # ---------------------------------------------------------------------------- eval
@@ -32,6 +34,10 @@ def test_parts_of_a_text(gatewise: Any, trained: Path, text: Path) -> None:
     assert list(json.loads(gatewise(*words).out)["parts"]) == ["train", "valid", "test"]
     assert list(json.loads(gatewise(*words, "--part", "test").out)["parts"]) == ["test"]
     assert "expected a test part" in gatewise("eval", trained, text, "--part", "test").line
+
+
+def test_the_parts_are_those_of_a_corpus() -> None:
+    assert evaluate.SPLITS == corpora.SPLITS
 
 
 def test_figures_from_training(gatewise: Any, trained: Path, text: Path) -> None:

@@ -55,6 +55,22 @@ def test_the_first_answers_need_no_parser(flag: str) -> None:
     assert done.stderr.strip() == ""
 
 
+# These show options that live beside what trains.
+SLOW_PAGES = [["demo"], ["train", "lm"]]
+
+
+@pytest.mark.parametrize("words", [p for p in PAGES if p not in SLOW_PAGES], ids=" ".join)
+def test_help_does_not_wait_for_torch(words: list[str]) -> None:
+    program = (
+        "import sys; from gatewise.cli import main; status = main([*sys.argv[1:], '--help']);"
+        "print(status, *({'torch', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "0\n"
+
+
 @pytest.mark.parametrize("words", PAGES, ids=" ".join)
 def test_every_verb_has_a_page(gatewise: Any, words: list[str]) -> None:
     called = gatewise(*words, "--help")

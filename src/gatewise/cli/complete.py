@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -25,9 +25,11 @@ from gatewise.cli.runs import (
     say_notes,
     whole,
 )
-from gatewise.complete import Completer, Completion
 from gatewise.errors import OptionError
-from gatewise.generate import SamplingOptions
+
+if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
+    from gatewise.complete import Completer, Completion
+    from gatewise.generate import SamplingOptions
 
 
 def complete(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gatewise.checkpoint import RunLog
 from gatewise.cli import screen
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.errors import DataError, OptionError, unknown
-from gatewise.run import LanguageRun
-from gatewise.text.corpora import SPLITS, build_corpus
+
+if TYPE_CHECKING:  # only the name: the page of help must not wait for torch
+    from gatewise.run import LanguageRun
+
+SPLITS = ("train", "valid", "test")
 
 
 def evaluate(
@@ -51,6 +53,8 @@ def evaluate(
 
     The text is read once, with the state carried from its beginning to its end.
     """
+    from gatewise.text.corpora import build_corpus
+
     if part not in ("all", *SPLITS):
         raise unknown("part", part, ("all", *SPLITS))
     if batch_size < 1:
@@ -117,6 +121,8 @@ def _recorded(path: Path, opened: LanguageRun) -> dict[str, Any]:
 
 def validations(run: Path) -> list[dict[str, Any]]:
     """The lines about evaluations in a run's log, oldest first."""
+    from gatewise.checkpoint import RunLog
+
     log = RunLog(run / "log.jsonl")
     return (
         [event for event in log.read() if event.get("kind") == "valid"] if log.path.exists() else []

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from gatewise.checkpoint import export_checkpoint, load_checkpoint
 from gatewise.cli import screen
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, RunPath, open_run, say_notes
@@ -38,6 +37,8 @@ def export(
 
     Nothing that exists is replaced.
     """
+    from gatewise.checkpoint import export_checkpoint, load_checkpoint
+
     kind = format or ("onnx" if to.suffix.lower() == ".onnx" else "safetensors")
     if kind == "onnx":
         made = _onnx(run, to, checkpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -23,11 +23,12 @@ from gatewise.cli.runs import (
     sampling,
     say_notes,
 )
-from gatewise.complete import Completer, Completion
 from gatewise.errors import OptionError
-from gatewise.generate import SamplingOptions
-from gatewise.novelty import Novelty, novelty
-from gatewise.text.reading import read_texts
+
+if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
+    from gatewise.complete import Completer, Completion
+    from gatewise.generate import SamplingOptions
+    from gatewise.novelty import Novelty
 
 
 def generate(
@@ -125,6 +126,9 @@ def _show_all(text: str, found: list[Completion]) -> None:
 
 def check_novelty(texts: list[str], data: list[str]) -> Novelty:
     """How much of the texts stands in the files `data`."""
+    from gatewise.novelty import novelty
+    from gatewise.text.reading import read_texts
+
     return novelty("\n".join(texts), (text for _, text in read_texts(data, "replace")))
 
 

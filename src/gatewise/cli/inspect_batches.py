@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import string
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from cyclopts import Parameter
-from numpy.typing import NDArray
 
 from gatewise.cli import screen
 from gatewise.cli.options import Json
 from gatewise.errors import OptionError
-from gatewise.text.batches import Stream, picture
-from gatewise.text.reading import read_texts
+
+if TYPE_CHECKING:  # only the name: the page of help must not wait for numpy and torch
+    from gatewise.text.batches import Stream
 
 
 def inspect_batches(
@@ -31,6 +30,8 @@ def inspect_batches(
     json: Json = False,
 ) -> int:
     """A text as columns and windows; `gatewise inspect batches --help` says more."""
+    from gatewise.text.batches import picture
+
     for flag, value in (("--batch-size", batch_size), ("--bptt", bptt)):
         if value < 1:
             raise OptionError(f"{flag}: expected a whole number from 1, found {value}")
@@ -38,7 +39,7 @@ def inspect_batches(
     if not json:
         screen.out(screen.visible(picture(text, batch_size, bptt)))
         return 0
-    stream = Stream(_codes(text), batch_size)
+    stream = _stream(text, batch_size)
     windows = [
         {"start": start, "x": _letters(x.tolist()), "y": _letters(y.tolist())}
         for start, x, y in stream.windows(bptt)
@@ -49,11 +50,17 @@ def inspect_batches(
 
 
 def _read(file: str) -> str:
+    from gatewise.text.reading import read_texts
+
     return "".join(text for _, text in read_texts([file], "replace"))
 
 
-def _codes(text: str) -> NDArray[np.int64]:
-    return np.array([ord(each) for each in text], np.int64)
+def _stream(text: str, batch_size: int) -> Stream:
+    import numpy as np
+
+    from gatewise.text.batches import Stream
+
+    return Stream(np.array([ord(each) for each in text], np.int64), batch_size)
 
 
 def _letters(rows: list[list[int]]) -> list[str]:

@@ -22,7 +22,6 @@ from gatewise.cli.runs import (
     say_notes,
 )
 from gatewise.errors import FailedError, OptionError
-from gatewise.probe import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +48,8 @@ def inspect_read(
     json: Json = False,
 ) -> int:
     """A text through the model; `gatewise inspect read --help` says more."""
+    from gatewise.probe import Record
+
     if out is not None and os.path.lexists(out):
         raise OptionError(f"{out} exists: expected a new file, choose another --out")
     acting = read_control(control)
