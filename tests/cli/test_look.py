@@ -164,7 +164,7 @@ def test_a_smaller_checkpoint(gatewise: Any, trained: Path, tmp_path: Path, unto
 
 
 def test_onnx(gatewise: Any, trained: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
+    pytest.importorskip("onnx", reason="the extra gatewise[onnx] is not installed")
     out = tmp_path / "model.onnx"
     found = json.loads(gatewise("export", trained, "--to", out, "--json").out)
     assert found["format"] == "onnx"
