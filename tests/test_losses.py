@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -22,9 +23,17 @@ from gatewise.losses import (
     temporal_activation_regularisation,
 )
 from gatewise.losses.chunks import Plan, compute
+from gatewise.losses.linear import _TILE
 from tolerances import assert_close
 
 N, H, V = 13, 5, 11
+
+
+@pytest.fixture(autouse=True)
+def chunked_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes here are small: several tiles, and never the plain formula by default."""
+    monkeypatch.setattr("gatewise.losses.linear._SMALL_BYTES", 0)
+    monkeypatch.setitem(_TILE, "cpu", 4)
 
 
 def inputs(dtype: torch.dtype = torch.float64, bias: bool = True) -> list[Tensor | None]:
@@ -141,7 +150,7 @@ def test_without_gradients_nothing_is_kept() -> None:
 
 def test_row_weights_and_needed_parts_of_the_arithmetic() -> None:
     h, weight, bias = (t.detach() for t in inputs() if t is not None)
-    plan = Plan(4, h.dtype, h.dtype, 0.0)
+    plan = Plan(4, 3, h.dtype, h.dtype, 0.0)
     _, found = compute(h, weight, bias, targets(), None, 1.0, plan, (True, False, True))
     assert found.weight is None
     assert found.h is not None
@@ -160,17 +169,27 @@ def test_large_scores_do_not_overflow() -> None:
     assert bool(weight.grad.isfinite().all())
 
 
-def test_a_class_without_probability_costs_nothing() -> None:
+@pytest.mark.parametrize("classes", [[3], range(8)], ids=["one", "two whole tiles"])
+def test_classes_without_probability_cost_nothing(classes: Sequence[int]) -> None:
     h, weight, _ = inputs()
     bias = torch.zeros(V, dtype=torch.float64)
-    bias[3] = -math.inf
-    target = torch.zeros(N, dtype=torch.int64)
+    bias[list(classes)] = -math.inf
+    target = torch.full((N,), V - 1)
     loss = linear_cross_entropy(h, weight, bias, target)
     assert_close(loss, plain_linear_cross_entropy(h, weight, bias, target))
     loss.backward()
     assert weight is not None
     assert weight.grad is not None
-    assert not weight.grad[3].any()
+    assert not weight.grad[list(classes)].any()
+    assert bool(weight.grad.isfinite().all())
+
+
+def test_few_scores_go_through_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.losses.linear._SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr("gatewise.losses.linear._apply", None)
+    tensors, target = inputs(), targets(ignored=True)
+    expected = plain_linear_cross_entropy(*tensors, target)
+    assert torch.equal(linear_cross_entropy(*tensors, target), expected)
 
 
 def test_bfloat16_autocast_is_as_near_as_plain() -> None:

@@ -1,7 +1,7 @@
 """The decoder's linear map and the cross entropy as one function that never holds N x V scores.
 
 Knows matrices and class indices; it knows no model and no time. The rows of h are taken in chunks. One
-buffer of (chunk, V) holds the scores, then their exponentials; what the gradients need of it goes at
+buffer of chunk x V holds the scores, then their exponentials; what the gradients need of it goes at
 once into dh, dW and db, so the gradient exists when the forward pass ends and nothing large is saved.
 """
 
@@ -18,8 +18,10 @@ from gatewise.errors import DataError, OptionError, ShapeError, unknown
 from gatewise.losses.chunks import Plan, compute
 
 _REDUCTIONS = ("mean", "sum", "none")
-_CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}  # measured by benchmarks/softmax.py --chunks
-_MAX_ROWS = {"cpu": 1024}  # more rows gain nothing, and leave the cache where V is small
+_CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}  # measured by benchmarks/softmax.py --chunks
+_TILE = {"cpu": 2048}  # classes; elsewhere one tile: asking where the targets lie would wait
+_MAX_ROWS = {"cpu": 4096}  # more rows gain nothing, and leave the cache where V is small
+_SMALL_BYTES = 1 << 20  # scores that fit in a cache: torch's few calls cost less than the chunks'
 _MIN_ROWS = 16  # fewer rows than this leave a matrix product bound by reading W
 
 
@@ -52,8 +54,8 @@ def linear_cross_entropy(
         reduction: "mean" over the targets that count, "sum", or "none". With "none" the gradient is
             computed in the backward pass from recomputed scores.
         ignore_index: targets of this value count for nothing; their rows of h are not read.
-        chunk: rows per chunk. Default: as many as make a buffer of 32 MiB (CPU; 1024 at most) or
-            256 MiB (GPU).
+        chunk: rows per chunk. Default: as many as make a buffer of 64 MiB (CPU; 4096 at most) or
+            256 MiB (GPU); none where all scores together take less than 1 MiB.
         label_smoothing: e, in [0, 1].
     Returns:
         loss in nats: a scalar, or (N,) for "none" (0 where ignored). The mean over no targets at all
@@ -65,7 +67,8 @@ def linear_cross_entropy(
     """
     _check_options(reduction, chunk, label_smoothing)
     _check_tensors(h, weight, bias, target, ignore_index)
-    if _needs_plain():
+    small = chunk is None and len(h) * len(weight) * h.element_size() <= _SMALL_BYTES
+    if small or _needs_plain():
         return plain_linear_cross_entropy(
             h,
             weight,
@@ -199,7 +202,7 @@ def _plan(h: Tensor, weight: Tensor, chunk: int | None, smoothing: float) -> Pla
         rows = budget // (len(weight) * accumulate.itemsize)
         chunk = max(_MIN_ROWS, rows - rows % _MIN_ROWS)
         chunk = min(chunk, _MAX_ROWS.get(device, chunk))
-    return Plan(chunk, matmul, accumulate, smoothing)
+    return Plan(chunk, _TILE.get(device, len(weight)), matmul, accumulate, smoothing)
 
 
 def _needs_plain() -> bool:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from gatewise.errors import OptionError
 
+_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+
 
 @dataclass(frozen=True)
 class GradientReport:
@@ -47,8 +49,8 @@ def clip_gradients(
     """Clip the gradients in place, by value and then by their common norm; report what they were.
 
     By value: g <- min(max(g, -value), value). By norm (Pascanu, Mikolov and Bengio 2013, "On the
-    difficulty of training recurrent neural networks", algorithm 1): g <- g * min(1, norm / |g|), |g|
-    over all parameters together. Where the norm is not finite nothing is scaled: skip that step.
+    difficulty of training recurrent neural networks", algorithm 1): g <- g * min(1, norm / (|g| + 1e-6)),
+    |g| over all parameters together; the 1e-6 is torch's, so that the same run gives the same bits. Where the norm is not finite nothing is scaled: skip that step.
 
     Args:
         params: parameters, or pairs (name, parameter); those without gradient are left out.
@@ -94,7 +96,7 @@ def _wide(grad: Tensor) -> torch.dtype:
 
 def _scale(grads: list[Tensor], total: Tensor, limit: float) -> None:
     """grads <- grads * min(1, limit / total), without waiting for a GPU; untouched if not finite."""
-    factor = (limit / total).clamp(max=1.0)
+    factor = (limit / (total + _EPSILON)).clamp(max=1.0)
     factor = torch.where(total.isfinite(), factor, torch.ones_like(factor))
     if factor.device.type == "cpu" and float(factor) == 1:
         return
