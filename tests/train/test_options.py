@@ -13,11 +13,8 @@ import pytest
 
 from gatewise.errors import OptionError, UnknownNameError
 from gatewise.mappings import LanguageModelOptions, StreamOptions
-from gatewise.optim import OPTIMIZERS, SCHEDULES
 from gatewise.text.corpora import Corpus
 from gatewise.train import TextOptions, TrainOptions, check_names, option_values, with_values
-from gatewise.train import options as module
-from gatewise.train.build import SLOTS
 from train_cases import build
 
 KINDS = (TextOptions, LanguageModelOptions, StreamOptions, TrainOptions)
@@ -40,11 +37,6 @@ def test_every_option_has_its_help(kind: type) -> None:
 def test_no_two_options_have_one_name() -> None:
     names = [field.name for kind in KINDS for field in dataclasses.fields(kind)]
     assert len(names) == len(set(names))
-
-
-def test_the_names_offered_are_those_that_exist() -> None:
-    assert set(module.OPTIMIZERS) == set(OPTIMIZERS) == set(SLOTS)
-    assert set(module.SCHEDULES) == set(SCHEDULES)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatewise.optim.averaged import NTASGD, averaged_weights
-from gatewise.optim.build import OPTIMIZERS, build_optimizer
+from gatewise.optim.build import OPTIMIZERS, Recipe, build_optimizer
 from gatewise.optim.clipping import GradientReport, clip_gradients
 from gatewise.optim.schedules import (
     SCHEDULES,
@@ -24,6 +24,7 @@ __all__ = [
     "CosineSchedule",
     "GradientReport",
     "PlateauSchedule",
+    "Recipe",
     "Schedule",
     "StepSchedule",
     "averaged_weights",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,14 +13,31 @@ from torch.optim import Optimizer
 from gatewise.errors import OptionError, unknown
 from gatewise.optim.averaged import NTASGD
 
-# which options each optimizer knows, beyond lr and weight_decay
-OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], frozenset[str]]] = {
-    "sgd": (torch.optim.SGD, frozenset({"momentum", "nesterov"})),
-    "ntasgd": (NTASGD, frozenset({"non_monotone"})),
-    "adam": (torch.optim.Adam, frozenset({"betas", "eps"})),
-    "adamw": (torch.optim.AdamW, frozenset({"betas", "eps"})),
-    "rmsprop": (torch.optim.RMSprop, frozenset({"alpha", "momentum", "eps"})),
+
+class Recipe(NamedTuple):
+    """An optimizer that can be asked for by name.
+
+    Args:
+        make: its class.
+        known: the options that it takes beyond lr and weight_decay.
+        slots: how many numbers it keeps for each weight, without momentum where that is an option.
+        fused: whether torch has it in one pass over the slots instead of eight.
+    """
+
+    make: Callable[..., Optimizer]
+    known: frozenset[str]
+    slots: int
+    fused: bool = False
+
+
+OPTIMIZERS: dict[str, Recipe] = {
+    "sgd": Recipe(torch.optim.SGD, frozenset({"momentum", "nesterov"}), 0),
+    "adam": Recipe(torch.optim.Adam, frozenset({"betas", "eps"}), 2, fused=True),
+    "adamw": Recipe(torch.optim.AdamW, frozenset({"betas", "eps"}), 2, fused=True),
+    "rmsprop": Recipe(torch.optim.RMSprop, frozenset({"alpha", "momentum", "eps"}), 1),
+    "ntasgd": Recipe(NTASGD, frozenset({"non_monotone"}), 1),
 }
+"""Optimizer name -> its recipe."""
 
 
 def build_optimizer(
@@ -59,7 +76,7 @@ def build_optimizer(
     """
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
-    make, known = OPTIMIZERS[name]
+    recipe = OPTIMIZERS[name]
     given = {
         "momentum": momentum,
         "nesterov": nesterov,
@@ -69,12 +86,12 @@ def build_optimizer(
         "non_monotone": non_monotone,
     }
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
-    _check_known(name, options, known)
+    _check_known(name, options, recipe.known)
     _check_ranges(lr, weight_decay, options)
     groups = _groups(named_params, weight_decay, decay_biases)
-    if name in ("adam", "adamw") and _all_fused(groups):
-        options["fused"] = True  # one pass over the slots instead of eight
-    return make(groups, lr=lr, weight_decay=weight_decay, **options)
+    if recipe.fused and _all_fused(groups):
+        options["fused"] = True
+    return recipe.make(groups, lr=lr, weight_decay=weight_decay, **options)
 
 
 def _groups(

@@ -16,10 +16,10 @@ from gatewise.errors import OptionError, unknown
 from gatewise.mappings.options import LanguageModelConfig, LanguageModelOptions
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.mappings.streams import LanguageLearner, StreamOptions
+from gatewise.optim import OPTIMIZERS
 from gatewise.text.corpora import Corpus
 from gatewise.train.options import TextOptions, TrainOptions
 
-SLOTS = {"sgd": 0, "adam": 2, "adamw": 2, "rmsprop": 1, "ntasgd": 1}
 _COUNTED = 1 << 24  # tokens read at a time while counting
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def check_memory(
     width = sum(config.layer_sizes) * 8 + 2 * config.embedding_size
     parameters = count_parameters(config)
     size = 8 if training.dtype == "float64" else 4
-    weights = parameters * size * (2 + SLOTS[training.optimizer])
+    weights = parameters * size * (2 + OPTIMIZERS[training.optimizer].slots)
     activations = streams.batch_size * streams.bptt * width * size
     if available is not None and weights + activations > available:
         raise OptionError(

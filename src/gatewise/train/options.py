@@ -7,17 +7,16 @@ model (`mappings.LanguageModelOptions`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gatewise.errors import OptionError
+from gatewise.optim import OPTIMIZERS, SCHEDULES
 from gatewise.text.corpora import Corpus, build_corpus
 from gatewise.text.reading import Sources
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "ntasgd")
-SCHEDULES = ("constant", "cosine", "step", "plateau")
 DTYPES = ("auto", "float32", "bfloat16", "float64")
 
 
@@ -221,7 +220,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _choice(flag: str, found: str, valid: Sequence[str]) -> None:
+def _choice(flag: str, found: str, valid: Iterable[str]) -> None:
     if found not in valid:
         raise OptionError(f"{flag}: expected one of {', '.join(valid)}, found {found!r}")
 

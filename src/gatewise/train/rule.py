@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gatewise.optim import (
     NTASGD,
+    OPTIMIZERS,
     Schedule,
     averaged_weights,
     build_optimizer,
@@ -104,13 +105,15 @@ _CHANGEABLE = frozenset({"momentum", "betas", "alpha"})
 
 
 def _optimizer_options(options: TrainOptions) -> dict[str, Any]:
-    if options.optimizer in ("adam", "adamw"):
-        return {"betas": (options.beta1, options.beta2)}
-    if options.optimizer == "ntasgd":
-        return {"non_monotone": options.nonmono}
-    if options.optimizer == "rmsprop":
-        return {"momentum": options.momentum, "alpha": options.alpha}
-    return {"momentum": options.momentum}
+    """Those of the options that the optimizer knows."""
+    known = OPTIMIZERS[options.optimizer].known
+    values = {
+        "betas": (options.beta1, options.beta2),
+        "momentum": options.momentum,
+        "alpha": options.alpha,
+        "non_monotone": options.nonmono,
+    }
+    return {name: value for name, value in values.items() if name in known}
 
 
 def _schedule_options(options: TrainOptions) -> dict[str, Any]:
