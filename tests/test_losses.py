@@ -216,6 +216,31 @@ def test_bfloat16_inputs_get_bfloat16_gradients() -> None:
     assert grad.dtype == torch.bfloat16
 
 
+def test_float16_gradients_keep_what_a_loss_scaler_saves() -> None:
+    h, weight, bias = (t.detach() for t in inputs(torch.float32) if t is not None)
+    target = targets()
+    expected = _scaled_gradient(h, weight, bias, target)
+    actual = _scaled_gradient(h.half(), weight.half(), bias.half(), target)
+    assert float((actual.float() - expected).norm() / expected.norm()) < 5e-3
+
+
+def _scaled_gradient(h: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+    """Of a loss that counts for little, times a large factor that comes last."""
+    weight = weight.clone().requires_grad_()
+    loss = linear_cross_entropy(h, weight, bias, target, reduction="sum", chunk=4) * 1e-7
+    return torch.autograd.grad(loss, weight, torch.tensor(2.0**20))[0]
+
+
+def test_gradients_of_gradients_under_autocast() -> None:
+    h, weight, bias = (t for t in inputs(torch.float32) if t is not None)
+    target = targets()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = linear_cross_entropy(h.bfloat16(), weight, bias, target)
+    (grad,) = torch.autograd.grad(loss, weight, create_graph=True)
+    (second,) = torch.autograd.grad(grad.square().sum(), weight)
+    assert bool(second.isfinite().all())
+
+
 @pytest.mark.parametrize("ignored", [False, True])
 def test_no_targets_at_all(ignored: bool) -> None:
     h, weight, bias = inputs()
@@ -314,6 +339,15 @@ def test_adaptive_loss_is_the_cost_of_its_probabilities() -> None:
     scores = softmax.log_probs(h).flatten(0, 1)
     assert_close(softmax.loss(h, target), functional.nll_loss(scores, target.flatten()))
     assert softmax.loss(h, torch.full_like(target, -100)).isnan()
+
+
+def test_adaptive_loss_is_wide_under_autocast() -> None:
+    softmax, _ = adaptive()
+    h, target = torch.randn(40, 8), torch.randint(len(softmax.rank), (40,))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, scores = softmax.loss(h.bfloat16(), target), softmax.log_probs(h.bfloat16())
+    assert loss.dtype == scores.dtype == torch.float32
+    assert_close(loss, softmax.loss(h.bfloat16().float(), target))
 
 
 def test_adaptive_softmax_travels_in_a_state_dict() -> None:

@@ -183,6 +183,7 @@ def test_wrong_use_is_one_line_and_status_2(gatewise: Any, words: list[str], sai
         (OSError(28, "No space left on device"), 1, "No space left on device"),
         (MemoryError(), 1, "not enough memory"),
         (RuntimeError("[enforce fail] not enough memory: you tried to"), 1, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), 1, "not enough memory"),
         (SystemExit("enough"), 1, "enough"),
     ],
     ids=lambda error: type(error).__name__ if isinstance(error, BaseException) else None,

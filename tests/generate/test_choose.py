@@ -81,6 +81,12 @@ def test_greedy_takes_the_first_of_equals() -> None:
     assert draw(scores, torch.zeros(0), SamplingOptions(temperature=0)).tolist() == [1, 0]
 
 
+def test_the_smallest_temperature_is_greedy() -> None:
+    scores = torch.tensor([[0.0, 3.0, 2.0]])
+    options = SamplingOptions(temperature=1e-300)
+    assert draw(scores, torch.full((1,), 0.5, dtype=torch.float64), options).tolist() == [1]
+
+
 def test_uniforms_of_a_sample_depend_on_seed_and_number_alone() -> None:
     def rows(seed: int, first: int, count: int) -> torch.Tensor:
         numbers = Uniforms(seed, first, count)

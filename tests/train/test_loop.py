@@ -259,6 +259,19 @@ def test_processes_together_are_one(tmp_path: Path, corpus: Corpus, run_in: Run)
         train(shares[0], run, options, rank=0, world_size=2)
 
 
+def test_several_processes_are_refused_what_they_could_not_do_alike(
+    tmp_path: Path, corpus: Corpus, run_in: Run
+) -> None:
+    run_in(tmp_path / "run", steps=1)
+    several = {"rank": 0, "world_size": 2, "exchange": lambda _: None}
+    learner, options = build(corpus, steps=2)
+    with RunFolder.resume(tmp_path / "run") as run, pytest.raises(OptionError, match="a new run"):
+        train(learner, run, options, **several)
+    learner, options = build(corpus, minutes=1.0)
+    with RunFolder.create(tmp_path / "new") as run, pytest.raises(OptionError, match="--minutes"):
+        train(learner, run, options, **several)
+
+
 def test_no_validation_part(tmp_path: Path) -> None:
     from gatewise.text.corpora import build_corpus
     from train_cases import make_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -12,8 +13,10 @@ import torch
 
 from gatewise.checkpoint import RunFolder
 from gatewise.errors import OptionError
+from gatewise.optim import NTASGD
 from gatewise.text.corpora import Corpus
-from gatewise.train import train
+from gatewise.train import TrainOptions, train
+from gatewise.train.rule import Rule
 from train_cases import Collector, Run, build
 
 NOISY: dict[str, Any] = {
@@ -137,6 +140,36 @@ def test_changed_options_are_said_or_refused(tmp_path: Path, run_in: Run) -> Non
             run_in(tmp_path / "run", steps=9, **values)
     with pytest.raises(OptionError, match=r"--optimizer.*adamw"):
         run_in(tmp_path / "run", steps=9, optimizer="sgd")
+
+
+def test_a_run_that_patience_ended_goes_on_with_more_of_it(tmp_path: Path, run_in: Run) -> None:
+    values = {"eval_every": 1, "lr": 1e3, "optimizer": "sgd", "clip_norm": 0.0}  # it gets worse
+    ended, *_ = run_in(tmp_path / "run", steps=30, patience=1, **values)
+    assert ended.reason == "patience"
+    further, *_ = run_in(tmp_path / "run", steps=ended.steps + 1, patience=20, **values)
+    assert further.steps == ended.steps + 1
+
+
+def test_momentum_can_be_switched_on(tmp_path: Path, run_in: Run) -> None:
+    run_in(tmp_path / "run", steps=2, optimizer="rmsprop", lr=1e-3)
+    further, *_ = run_in(tmp_path / "run", steps=4, optimizer="rmsprop", lr=1e-3, momentum=0.9)
+    assert further.steps == 4
+
+
+def test_averaging_takes_up_another_patience() -> None:
+    model = torch.nn.Linear(2, 2)
+    options = TrainOptions(steps=1, optimizer="ntasgd", nonmono=5)
+    rule = Rule(model, dataclasses.replace(options, nonmono=2))
+    rule.load(Rule(model, options).state())
+    assert isinstance(rule.optimizer, NTASGD)
+    assert rule.optimizer.non_monotone == 2
+
+
+def test_another_dtype_is_taken_up(tmp_path: Path, run_in: Run) -> None:
+    run_in(tmp_path / "run", steps=2, dtype="float64")
+    further, _, watcher = run_in(tmp_path / "run", steps=4, dtype="float32")
+    assert further.steps == 4
+    assert any("--dtype" in line for line in watcher.notices)
 
 
 def test_the_engine_of_a_run_is_taken_up_and_another_is_said(tmp_path: Path, run_in: Run) -> None:

@@ -69,7 +69,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Also torch's: it raises RuntimeError on the CPU, and a subclass of it on a GPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    said = ("not enough memory", "can't allocate memory")  # Windows and macOS, Linux
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
 
 
 def _os_line(error: OSError) -> str:

@@ -7,7 +7,7 @@ from cyclopts import App, Group
 MAPPINGS = {
     "lm": "A language model: what comes next in a text.\n\n"
     "Stops at --epochs, --minutes or --steps, whichever comes first. Ctrl-C saves the run, and "
-    "--resume goes on where it stopped, as if it never had."
+    "--resume goes on where it stopped; with --epochs or --steps as if it never had."
 }
 
 app = App(

@@ -31,7 +31,8 @@ def filtered(scores: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor |
         weights: (n, K), in proportion to the probabilities; 0 where a filter took the token away.
         ids: (n, K), the tokens they belong to; None: all of them in order, K = V.
     """
-    scores = scores / options.temperature
+    # the largest becomes 0: however small the temperature is, nothing overflows
+    scores = (scores.double() - scores.amax(-1, keepdim=True)) / options.temperature
     ids = None
     if 0 < options.top_k < scores.shape[-1]:
         scores, ids = scores.topk(options.top_k, dim=-1)

@@ -129,7 +129,8 @@ class AdaptiveSoftmax(nn.Module):
         ):
             found = f"{int(flat.min())} to {int(flat.max())}"
             raise DataError(f"target: expected classes 0 to {self.vocab_size - 1}, found {found}")
-        loss: Tensor = self.softmax(rows, self.rank[flat]).loss
+        with torch.autocast(rows.device.type, enabled=False):  # 16 bits are too few for a cost
+            loss: Tensor = self.softmax(self._wide(rows), self.rank[flat]).loss
         return loss
 
     def log_probs(self, h: Tensor) -> Tensor:
@@ -142,8 +143,13 @@ class AdaptiveSoftmax(nn.Module):
         """
         self._check(h)
         rows = h.reshape(-1, self.hidden_size)
-        ranked: Tensor = self.softmax.log_prob(rows)
+        with torch.autocast(rows.device.type, enabled=False):
+            ranked: Tensor = self.softmax.log_prob(self._wide(rows))
         return ranked.index_select(1, self.rank).view(*h.shape[:-1], self.vocab_size)
+
+    def _wide(self, rows: Tensor) -> Tensor:
+        """In the dtype of the weights, where autocast has narrowed them."""
+        return rows.to(self.softmax.head.weight.dtype)
 
     def _check(self, h: Tensor) -> None:
         if h.dim() < 1 or h.shape[-1] != self.hidden_size:

@@ -66,7 +66,7 @@ def compute(
     plan: Plan,
     wants: tuple[bool, ...],
 ) -> tuple[Tensor, Gradients]:
-    """Row losses (N,), and the gradients of factor * sum_i row_weights[i] * loss[i]."""
+    """Row losses (N,), and the gradients of factor * sum_i row_weights[i] * loss[i], both wide."""
     with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
         size, wide = len(h), plan.accumulate
         narrow = weight.to(plan.matmul)
@@ -96,7 +96,7 @@ def compute(
                 for tile, share in zip(tiles, shares.unbind(1), strict=True):
                     _differentiate(tile, share[:, None] * mass, mass, len(weight), plan.smoothing)
                     _accumulate(gradients, tile, part, narrow, later, span)
-        return losses, _like_inputs(gradients, h, weight, bias)
+        return losses, gradients
 
 
 def _even(size: int, limit: int) -> int:
@@ -212,12 +212,6 @@ def _add_product(out: Tensor, a: Tensor, b: Tensor, factor: float, *, first: boo
 def _add(out: Tensor, part: Tensor, factor: float, *, first: bool) -> None:
     """out <- out + factor * part; the first time `out` need not be read."""
     if first:
-        torch.mul(part, factor, out=out)
+        out.copy_(part).mul_(factor)  # in this order: `part` may be too narrow for the product
     else:
         out.add_(part, alpha=factor)
-
-
-def _like_inputs(gradients: Gradients, h: Tensor, weight: Tensor, bias: Tensor | None) -> Gradients:
-    """`gradients` in the dtypes of the inputs."""
-    pairs = zip(gradients, (h, weight, bias), strict=True)
-    return Gradients(*(None if g is None or t is None else g.to(t.dtype) for g, t in pairs))

@@ -168,23 +168,28 @@ class _Chunked(torch.autograd.Function):
             return *_plain_gradients(ctx, grad, wants), None, None, None
         if ctx.factor is None:
             _, found = compute(h, weight, bias, target, grad, 1.0, ctx.plan, wants)
-            return *found, None, None, None
+            pairs = zip(found, (h, weight, bias), strict=True)
+            return *(None if p is None else p.to(t.dtype) for p, t in pairs), None, None, None
         found, ctx.gradients = ctx.gradients, None
         if found is None:  # a second pass over a retained graph: they were handed over in the first
             _, found = compute(h, weight, bias, target, None, ctx.factor, ctx.plan, wants)
-        if grad.device.type != "cpu" or grad.item() != 1:
-            for part in found:
-                if part is not None:
-                    part.mul_(grad.to(part.dtype))
-        return *found, None, None, None
+        scaled = grad.device.type != "cpu" or grad.item() != 1
+        parts = [p if p is None or not scaled else p.mul_(grad.to(p.dtype)) for p in found]
+        # a loss scaler's factor must come before the gradients are made narrow
+        pairs = zip(parts, (h, weight, bias), strict=True)
+        narrowed = [None if p is None else p.to(like.dtype) for p, like in pairs]
+        return *narrowed, None, None, None
 
 
 def _plain_gradients(ctx: Any, grad: Tensor, wants: tuple[bool, ...]) -> list[Tensor | None]:
     """The gradients through the plain formula, as a graph."""
     h, weight, bias, target = ctx.saved_tensors
-    losses = plain_linear_cross_entropy(
-        h, weight, bias, target, reduction="none", label_smoothing=ctx.plan.smoothing
-    )
+    plan = ctx.plan
+    narrow = plan.matmul != plan.accumulate and weight.dtype == plan.accumulate
+    with torch.autocast(h.device.type, plan.matmul if narrow else None, enabled=narrow):
+        losses = plain_linear_cross_entropy(
+            h, weight, bias, target, reduction="none", label_smoothing=plan.smoothing
+        )
     loss = losses if ctx.factor is None else losses.sum() * ctx.factor
     inputs = [t for t, want in zip((h, weight, bias), wants, strict=True) if want]
     found = iter(torch.autograd.grad(loss, inputs, grad.to(loss.dtype), create_graph=True))
@@ -244,13 +249,15 @@ def _check_tensors(
     if any(t.device != h.device for t in (*others, target)):
         found = ", ".join(str(t.device) for t in (h, *others, target))
         raise ShapeError(f"devices: expected one, found {found}; move them with .to()")
-    if target.device.type == "cpu" and len(target) and not _needs_plain():
+    if len(target) and not _needs_plain():
         _check_classes(target, len(weight), ignore_index)
 
 
 def _check_classes(target: Tensor, classes: int, ignore_index: int) -> None:
     wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if bool(wrong.any()):
+    if target.device.type != "cpu":  # without waiting for the device
+        torch._assert_async(~wrong.any())
+    elif bool(wrong.any()):
         found = int(target[wrong][0])
         raise DataError(
             f"target: expected classes 0 to {classes - 1} or {ignore_index} to ignore, found {found};"

@@ -91,7 +91,10 @@ def place(
     try:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return model.to(device=torch.device(device or "cpu"), dtype=dtype).eval()
+        place = torch.device(device or "cpu")
+        if place.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"gatewise runs on cpu and cuda, not on {place.type}")
+        return model.to(device=place, dtype=dtype).eval()
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise OptionError(f"expected a device and dtype that exist here: {reason}") from None

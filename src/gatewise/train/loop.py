@@ -63,8 +63,21 @@ def train(
     if (world_size > 1) != (exchange is not None):
         raise OptionError("expected an exchange of gradients with several processes, and only then")
     options.validate(has_validation=learner.has_part("valid"))
+    if world_size > 1:
+        _check_several(run, options)
     loop = _Loop(learner, run, options, watcher or Watcher(), rank, exchange)
     return loop.run_to_end()
+
+
+def _check_several(run: RunFolder, options: TrainOptions) -> None:
+    """Refuse what several processes cannot do alike."""
+    if options.minutes is not None:
+        raise OptionError("--minutes: several processes would stop at different steps; use --steps")
+    if run.checkpoints():
+        raise OptionError(
+            f"{run.path}: expected a new run for several processes, found a checkpoint: it holds the "
+            "carried state of one of them only"
+        )
 
 
 class _Loop(Session):
@@ -197,8 +210,6 @@ class _Loop(Session):
             counters.best, counters.best_step = nats, counters.step
         if regular:
             counters.bad_evaluations = 0 if best else counters.bad_evaluations + 1
-            patience = self.options.patience
-            counters.early_stop = patience is not None and counters.bad_evaluations >= patience
         self.log("valid", self.valid | {"best": best, "averaged": averaged})
         self.watcher.evaluated(
             Evaluated(counters.step, self.epoch(), self.valid, best, averaged, self.meter.seconds)

@@ -102,7 +102,7 @@ class TrainOptions:
     """Steps in which the learning rate rises linearly to --lr."""
 
     min_lr: float = 0.0
-    """Learning rate at the end of the cosine schedule."""
+    """Least learning rate of the cosine and plateau schedules."""
 
     decay: float = 4.0
     """What the step and plateau schedules divide the learning rate by."""
@@ -169,10 +169,27 @@ class TrainOptions:
             raise OptionError(
                 f"--warmup: expected at most --steps {self.steps}, found {self.warmup}"
             )
-        if self.decay_every is not None and self.schedule == "step" and self.epochs is None:
-            raise OptionError("--decay-every: counts in epochs, expected --epochs too")
+        self._check_decay()
+        self._refuse_what_has_no_effect()
         if not has_validation:
             self._refuse_without_validation()
+
+    def _check_decay(self) -> None:
+        if self.decay_every is None or self.schedule != "step":
+            return
+        if self.epochs is None:
+            raise OptionError("--decay-every: counts in epochs, expected --epochs too")
+        if self.epochs / self.decay_every > _MOST_DIVISIONS:
+            raise OptionError(
+                f"--decay-every: expected at most {_MOST_DIVISIONS} divisions in --epochs "
+                f"{self.epochs:g}, found one every {self.decay_every:g}"
+            )
+
+    def _refuse_what_has_no_effect(self) -> None:
+        if self.momentum and "momentum" not in OPTIMIZERS[self.optimizer].known:
+            raise OptionError(f"--momentum: {self.optimizer} has none; leave it out")
+        if self.min_lr and self.schedule not in ("cosine", "plateau"):
+            raise OptionError(f"--min-lr: the {self.schedule} schedule has none; leave it out")
 
     def _check_choices(self) -> None:
         _choice("--optimizer", self.optimizer, OPTIMIZERS)
@@ -203,6 +220,7 @@ class TrainOptions:
                 raise OptionError(f"{flag}: needs a validation part, found none: add a valid file")
 
 
+_MOST_DIVISIONS = 10_000
 _COUNTS = (
     "steps",
     "nonmono",

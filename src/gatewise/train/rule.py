@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.optim import RMSprop
 
 from gatewise.optim import (
     NTASGD,
@@ -98,7 +100,19 @@ class Rule:
             # what this run's options say counts, also where they were changed
             group["lr"], group["weight_decay"] = lr, weight_decay
             group |= {k: v for k, v in self.optimizer.defaults.items() if k in _CHANGEABLE}
+        self._take_up_changes()
         self.schedule.load_state_dict(state["schedule"] | {"base": base})
+
+    def _take_up_changes(self) -> None:
+        """What torch does not do for options that were changed since the state was stored."""
+        if isinstance(self.optimizer, NTASGD):
+            self.optimizer.non_monotone = self._options.nonmono
+        if isinstance(self.optimizer, RMSprop):
+            for group in self.optimizer.param_groups:
+                for p in group["params"]:
+                    known = self.optimizer.state.get(p)
+                    if group["momentum"] > 0 and known and "momentum_buffer" not in known:
+                        known["momentum_buffer"] = torch.zeros_like(p)
 
 
 _CHANGEABLE = frozenset({"momentum", "betas", "alpha"})

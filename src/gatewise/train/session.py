@@ -118,9 +118,9 @@ class Session:
         meta, tensors = training.meta, {n: t.clone() for n, t in training.tensors.items()}
         self.model.load_state_dict(checkpoint.tensors)
         self.rule.load(join_state(tensors, meta["rule"]))
-        self.state = carry(
-            map_state(lambda s: s.to(self.device), join_state(tensors, meta["state"]))
-        )
+        dtype = next(self.model.parameters()).dtype  # it may be another one than before
+        state = join_state(tensors, meta["state"])
+        self.state = carry(map_state(lambda s: s.to(self.device, dtype), state))
         self.counters = Counters.from_dict(meta["counters"])
         restore_generators(tensors, self.device)
         self.valid = dict(meta["valid"])
@@ -168,7 +168,8 @@ class Session:
 
     def reason(self) -> str:
         """The limit that is reached, or ""."""
-        if self.counters.early_stop:
+        patience = self.options.patience
+        if patience is not None and self.counters.bad_evaluations >= patience:
             return "patience"
         return next((name for name, share in self.shares().items() if share >= 1), "")
 

@@ -30,7 +30,6 @@ class Counters:
         evaluated: step of the last evaluation, -1 before the first.
         best, best_step: lowest mean nats on the validation part, and when.
         bad_evaluations: evaluations since then.
-        early_stop: whether patience has ended the run.
         first_nats: mean loss of the first steps.
         lowest_nats: lowest mean loss of a window of steps.
         window_nats, window_steps: sum and number in the window now open.
@@ -49,7 +48,6 @@ class Counters:
     best: float = math.inf
     best_step: int = -1
     bad_evaluations: int = 0
-    early_stop: bool = False
     first_nats: float = math.nan
     lowest_nats: float = math.inf
     window_nats: float = 0.0
