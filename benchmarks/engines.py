@@ -8,6 +8,9 @@ token being one step of one column, and the median of the per-round ratios to nn
     python benchmarks/engines.py                                  # all sizes, a minute or two
     python benchmarks/engines.py --sizes 35,20,200,2 --rounds 30 --threads 2 --json
     python benchmarks/engines.py --contestants reference recorded nn.LSTM --cell lstm
+
+``recorded``: every gate and h, on the engine that is chosen. ``controlled``: half of the units of one gate
+under a control (that leaves them as they are, so that the results can be compared).
 """
 
 from __future__ import annotations
@@ -71,21 +74,30 @@ def contestants(kind: str, size: int, layers: int) -> dict[str, tuple[Run, list[
     for engine in gw.engines():
         if engine.available:
             found[engine.name] = _on_engine(theirs, kind, size, layers, engine.name, None)
-    everything = gw.Record(*gw.cells.REGISTRY[kind].law.controls["keep"], "h")
+    gates = gw.cells.REGISTRY[kind].law.graph.gates
+    everything = gw.Record(*gates, "h")
     found["recorded"] = _on_engine(theirs, kind, size, layers, "auto", everything)
+    half = gw.Control.scale(next(iter(gates)), 1.0, units=slice(0, size // 2))
+    found["controlled"] = _on_engine(theirs, kind, size, layers, "auto", None, half)
     found[f"nn.{over_time.__name__}"] = (by_hand, list(theirs.parameters()))
     found[f"{cell.__name__} loop"] = (loop, list(loop.parameters()))
     return found
 
 
 def _on_engine(
-    theirs: nn.Module, kind: str, size: int, layers: int, engine: str, record: gw.Record | None
+    theirs: nn.Module,
+    kind: str,
+    size: int,
+    layers: int,
+    engine: str,
+    record: gw.Record | None,
+    control: gw.Control | None = None,
 ) -> tuple[Run, list[Tensor]]:
     stack = gw.Stack(kind, size, size, layers)
     stack.load_state_dict(theirs.state_dict(), strict=True)
 
     def run(x: Tensor) -> list[Tensor]:
-        out = stack(x, engine=engine, record=record)
+        out = stack(x, engine=engine, record=record, control=control)
         return [out.h, *state_tensors(out.state)]
 
     return run, list(stack.parameters())

@@ -105,6 +105,7 @@ CELLS: dict[str, Row] = {
 ENGINES: dict[str, tuple[str, ...]] = {
     "reference": tuple(CELLS),
     "closed": ("rnn_tanh", "rnn_relu", "lstm", "gru"),
+    "compiled": ("rnn_tanh", "rnn_relu", "lstm", "gru"),
 }
 """Engine -> the cells that it runs."""
 

@@ -24,6 +24,7 @@ _HOME = {
     "maximum": "gatewise.cells.equations",
     "minimum": "gatewise.cells.equations",
     "relu": "gatewise.cells.equations",
+    "show": "gatewise.cells.show",
     "sigmoid": "gatewise.cells.equations",
     "softplus": "gatewise.cells.equations",
     "sqrt": "gatewise.cells.equations",
@@ -50,6 +51,7 @@ __all__ = [
     "minimum",
     "nn",
     "relu",
+    "show",
     "sigmoid",
     "softplus",
     "sqrt",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
         tanh,
         where,
     )
+    from gatewise.cells.show import show
     from gatewise.engine import engines
     from gatewise.probe import Control, Record
     from gatewise.run import Run, load

@@ -28,6 +28,20 @@ def test_the_fastest_that_can_is_chosen() -> None:
     assert gw.Stack("gru_paper", 3, 4)(torch.zeros(5, 2, 3)).engine == "reference"
 
 
+def test_the_compiled_engine_runs_what_the_closed_one_cannot(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("llvmlite")
+    monkeypatch.setattr(sys.modules["gatewise.engine.choose"], "_SAID", set())
+    stack, x = gw.Stack("lstm", 3, 64), torch.zeros(16, 4, 3)
+    with caplog.at_level(logging.INFO, logger="gatewise.engine"):
+        assert stack(x, record=gw.Record("f")).engine == "compiled"
+    assert [r.getMessage() for r in caplog.records] == [
+        "engine compiled: not closed, because something is recorded"
+    ]
+    assert stack(x[:2], record=gw.Record("f")).engine == "reference"  # not worth compiling for
+
+
 REASONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "record": ({}, {"record": gw.Record("c")}, "something is recorded"),
     "control": ({}, {"control": gw.Control.off("o")}, "something is controlled"),
@@ -49,9 +63,8 @@ def test_the_choice_is_logged_once_with_its_reason(
     with caplog.at_level(logging.INFO, logger="gatewise.engine"):
         assert stack(x, **call).engine == "reference"
         stack(x, **call)
-    assert [r.getMessage() for r in caplog.records] == [
-        f"engine reference: not closed, because {reason}"
-    ]
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert line.startswith(f"engine reference: not closed, because {reason}; not compiled, because")
     with pytest.raises(EngineError) as caught:
         stack(x, engine="closed", **call)
     assert str(caught.value) == f"engine closed cannot run this: {reason}; use engine='auto'"
@@ -64,7 +77,7 @@ def test_a_named_engine_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_unknown_engine() -> None:
-    with pytest.raises(UnknownNameError, match="expected one of auto, closed, reference"):
+    with pytest.raises(UnknownNameError, match="expected one of auto, closed, compiled, reference"):
         gw.Stack("lstm", 3, 4)(torch.zeros(5, 2, 3), engine="close")
 
 

@@ -81,8 +81,11 @@ def test_eval_mode_has_parity() -> None:
         assert_close(stack(x, engine="closed").h, stack(x, engine="reference").h)
 
 
+AUTOCASTS = [pair for pair in FAST if pair[0] != "compiled"]  # it has no 16-bit kernels
+
+
 @pytest.mark.parametrize("build", ["one", "dropout", "two both ways"])
-@pytest.mark.parametrize(("engine", "cell"), FAST)
+@pytest.mark.parametrize(("engine", "cell"), AUTOCASTS)
 def test_autocast(engine: str, cell: str, build: str) -> None:
     """Matrix products in bfloat16; h comes out in bfloat16, c stays in float32."""
     if engine == "closed" and cell == "lstm" and not closed._lstm_autocasts(torch.bfloat16):

@@ -51,6 +51,10 @@ class Graph:
         keys += [(f"pre.{p}", n, f"{n}.{p}") for n in self.parts for p in ("x", "h")]
         return {(kind, n): name for kind, n, name in keys if name not in own}
 
+    def operands(self, index: int) -> tuple[int, ...]:
+        """The indices of the nodes that a node reads."""
+        return self._places[index]
+
     @property
     def reads_h(self) -> bool:
         """Whether the equations read the previous h itself, so that it must be as wide as the rest."""

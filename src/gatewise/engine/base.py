@@ -125,6 +125,9 @@ class Engine(Protocol):
     def refusal(self, plan: Plan, x: Tensor) -> str | None:
         """None if it honours the plan on an input like `x`, else why not."""
 
+    def reluctance(self, plan: Plan, x: Tensor) -> str | None:
+        """Why it would rather not run a plan that it honours; asked for by name it does."""
+
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan on x (T, B, I) from the given states."""
 

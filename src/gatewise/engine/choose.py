@@ -10,13 +10,14 @@ from torch import Tensor
 
 from gatewise.engine.base import Engine, Plan
 from gatewise.engine.closed import ClosedEngine
+from gatewise.engine.cpu.engine import CompiledEngine
 from gatewise.engine.reference import ReferenceEngine
 from gatewise.errors import EngineError, unknown
 
 _LOG = logging.getLogger("gatewise.engine")
 _SAID: set[tuple[str, str]] = set()
 
-ORDER: tuple[Engine, ...] = (ClosedEngine(), ReferenceEngine())
+ORDER: tuple[Engine, ...] = (ClosedEngine(), CompiledEngine(), ReferenceEngine())
 """Every engine, the preferred first."""
 
 
@@ -38,7 +39,7 @@ def engines() -> tuple[EngineInfo, ...]:
     """Every engine in the order of preference, whether it can run here, and if not why.
 
     >>> [e.name for e in engines()]
-    ['closed', 'reference']
+    ['closed', 'compiled', 'reference']
     """
     found = ((e, e.available()) for e in ORDER)
     return tuple(EngineInfo(e.name, e.summary, why is None, why or "") for e, why in found)
@@ -70,6 +71,7 @@ def _first(plan: Plan, x: Tensor) -> Engine:
     reasons: list[str] = []
     for candidate in ORDER:
         why = candidate.available() or candidate.refusal(plan, x)
+        why = why or candidate.reluctance(plan, x)
         if why is None:
             _say(candidate.name, "; ".join(reasons) or "the fastest that can run this")
             return candidate

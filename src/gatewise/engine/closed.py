@@ -86,6 +86,10 @@ class ClosedEngine:
             return "every column is empty"
         return None
 
+    def reluctance(self, plan: Plan, x: Tensor) -> str | None:
+        """A call costs next to nothing."""
+        return None
+
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan: one kernel call where nothing stands between the layers."""
         if plan.lengths is not None:

@@ -5,6 +5,7 @@ Shared by every engine that runs step by step in Python; a compiled engine reads
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,7 +19,7 @@ from gatewise.places import contains, listed, order
 from gatewise.probe import FIXED, Rule
 
 
-class _Action:
+class Action:
     """One rule on one name, ready to be applied step by step."""
 
     def __init__(self, rule: Rule, start: int | Tensor, batch: int) -> None:
@@ -44,6 +45,21 @@ class _Action:
             where = column if where is None else where & column
         held = self._held_after(held, where, value)
         return (new.expand_as(value) if where is None else torch.where(where, new, value)), held
+
+    def compose(self, alpha: Tensor, beta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The rule after v <- alpha v + beta, for engines that take tables; both (B, H).
+
+        Where a value is selected alpha is not finite: NaN for a number, infinite for a tensor's.
+        """
+        new_beta, _ = self(beta, step, None)
+        if self.rule.op == "add":
+            return alpha, new_beta
+        if self.rule.op == "scale":
+            scaled, _ = self(alpha, step, None)
+            return torch.where(alpha.isfinite(), scaled, alpha), new_beta
+        mark = math.inf if isinstance(self.rule.value, Tensor) else math.nan
+        untouched = self(torch.full_like(beta, math.nan), step, None)[0].isnan()
+        return torch.where(untouched, alpha, mark), new_beta
 
     def _held_after(self, held: Tensor | None, where: Tensor | None, like: Tensor) -> Tensor | None:
         """`held` after this rule, (B or 1, H or 1) bool or None: nowhere."""
@@ -146,7 +162,7 @@ class Probe:
         self._direction = direction
         steps, self._batch = shape[0], shape[1]
         self._actions = {
-            name: [_Action(rule, plan.start, self._batch) for rule in acting]
+            name: [Action(rule, plan.start, self._batch) for rule in acting]
             for name, acting in rules.items()
         }
         self.recorder = (

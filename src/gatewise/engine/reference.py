@@ -36,6 +36,10 @@ class ReferenceEngine:
         """It honours every plan."""
         return None
 
+    def reluctance(self, plan: Plan, x: Tensor) -> str | None:
+        """There is nothing slower."""
+        return None
+
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
         valid = valid_steps(plan.lengths, x.shape[0])

@@ -1,0 +1,188 @@
+"""A cell's equations, their gradients and what backward keeps, as text and LaTeX. Knows graphs only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gatewise.cells.base import Cell, Law
+from gatewise.cells.derive import differentiate
+from gatewise.cells.equations import Expr
+from gatewise.cells.graph import Graph, text
+from gatewise.errors import OptionError
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
+_INFIX |= {"gt": ">", "lt": "<", "ge": ">=", "le": "<="}
+_BINDING = {"add": 1, "sub": 1, "mul": 2, "div": 2, "matmul": 2, "neg": 3}
+_LATEX = {"add": "+", "sub": "-", "mul": r"\odot", "matmul": ""}
+_LATEX |= {"gt": ">", "lt": "<", "ge": r"\ge", "le": r"\le"}
+_LATEX_NAMES = {
+    "sigmoid": r"\sigma",
+    "tanh": r"\tanh",
+    "exp": r"\exp",
+    "log": r"\log",
+    "minimum": r"\min",
+    "maximum": r"\max",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What `show` found out about a cell; printed, it is `text`.
+
+    Attributes:
+        equations: one line for each named value, in the order of computation.
+        latex: the same, the lines of an `aligned` environment.
+        gradients: one line for each input that the equations read: the gradient of the cost with respect
+            to it, where ``d.c`` is the gradient of the next c. The path through R h is not in them.
+        keeps: the values that the backward pass reads, besides the states.
+        reads_past: whether the pre-activations depend on h[t-1]; where they do not, the cell is a
+            linear recurrence or no recurrence at all.
+    """
+
+    name: str
+    paper: str
+    equations: str
+    latex: str
+    gradients: str
+    keeps: tuple[str, ...]
+    reads_past: bool
+
+    @property
+    def text(self) -> str:
+        """All of it but the LaTeX."""
+        head = f"{self.name}: {self.paper}" if self.paper else self.name
+        keeps = ", ".join(self.keeps) or "nothing"
+        body = self.gradients or "(a value reads other units: not unit by unit)"
+        return f"{head}\n\n{self.equations}\n\ngradients\n{body}\n\nbackward keeps: {keeps}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def show(cell: Cell | type[Cell] | Law) -> Shown:
+    """What a cell computes: its equations, their gradients, and what the backward pass keeps.
+
+    Args:
+        cell: a cell, its class, or its law.
+    Raises:
+        OptionError: if it is none of these.
+
+    >>> from gatewise.cells import RNN
+    >>> print(show(RNN).equations)
+    h = tanh(a.s)
+    """
+    law = cell if isinstance(cell, Law) else getattr(cell, "law", None)
+    if not isinstance(law, Law):
+        raise OptionError(f"show takes a cell or its class: found {type(cell).__name__}")
+    graph = law.graph
+    try:
+        gradients = differentiate(graph).gradients
+    except OptionError:
+        gradients = {}
+    writer = _Writer(graph)
+    written = {_input(key): writer.text(node) for key, node in sorted(gradients.items())}
+    lines = [f"d.{name} = {line}" for name, line in written.items() if line != "0"]
+    return Shown(
+        law.name,
+        law.paper,
+        text(graph),
+        _latex(graph),
+        "\n".join(lines),
+        tuple(writer.read),
+        bool(law.recurrent_blocks) or graph.reads_h,
+    )
+
+
+def _input(key: tuple[str, str]) -> str:
+    kind, name = key
+    prefix = {"pre": "a.", "pre.x": "a.x.", "pre.h": "a.h.", "state": "s.", "param": "p."}
+    return f"d{name}" if kind == "grad" else prefix[kind] + name
+
+
+class _Writer:
+    """Writes gradients in terms of the named values."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._names = {id(graph.nodes[i]): name for i, name in graph.names.items()}
+        self.read: dict[str, None] = {}
+
+    def text(self, node: Expr, binding: int = 0) -> str:
+        """A node as text, in brackets where its operator binds less than `binding`."""
+        if id(node) in self._names:
+            name = self._names[id(node)]
+            self.read[name] = None
+            return name
+        if node.op in ("raw", "through", "passed"):
+            return self.text(node.args[0], binding)
+        if node.op == "kept":  # only with zoneout
+            return "0"
+        if node.op == "const":
+            return f"{node.value:g}" if math.isfinite(node.value) else str(node.value)
+        if node.key is not None:
+            if node.key[0].startswith("pre"):
+                self.read[_input(node.key)] = None
+            return f"d.{node.key[1]}" if node.key[0] == "grad" else _input(node.key)
+        return self._operation(node, binding)
+
+    def _operation(self, node: Expr, binding: int) -> str:
+        own = _BINDING.get(node.op, 0)
+        if node.op == "add" and node.args[0].op == "kept":  # nothing is kept without zoneout
+            return self.text(node.args[1], binding)
+        if node.op == "neg":
+            return f"-{self.text(node.args[0], own)}"
+        if node.op in _INFIX:
+            left, right = node.args
+            tighter = own + (node.op in ("sub", "div"))
+            line = f"{self.text(left, own)} {_INFIX[node.op]} {self.text(right, tighter)}"
+            return f"({line})" if own < binding or own == 0 else line
+        return f"{node.op}({', '.join(self.text(a) for a in node.args)})"
+
+
+def _latex(graph: Graph) -> str:
+    lines = [
+        f"{_symbol(name)} &= {_tex(graph, graph.nodes[i], top=True)}"
+        for i, name in sorted(graph.names.items())
+    ]
+    return " \\\\\n".join(lines)
+
+
+def _symbol(name: str, time: str = "t") -> str:
+    return f"{name}_{time}" if len(name) == 1 else rf"\mathrm{{{name}}}_{time}"
+
+
+def _tex(graph: Graph, node: Expr, *, top: bool = False) -> str:
+    names: Mapping[int, str] = {id(graph.nodes[i]): n for i, n in graph.names.items()}
+    if not top and id(node) in names:
+        return _symbol(names[id(node)])
+    if node.op == "const":
+        return f"{node.value:g}"
+    if node.key is not None:
+        return _tex_input(*node.key)
+    args = [_tex(graph, a) for a in node.args]
+    if node.op == "identity":
+        return args[0]
+    if node.op == "div":
+        return rf"\frac{{{args[0]}}}{{{args[1]}}}"
+    if node.op == "neg":
+        return f"-{args[0]}"
+    if node.op == "sqrt":
+        return rf"\sqrt{{{args[0]}}}"
+    if node.op in _LATEX:
+        line = f" {_LATEX[node.op]} ".join(args)
+        return line if top else rf"\left({line}\right)"
+    name = _LATEX_NAMES.get(node.op, rf"\operatorname{{{node.op.replace('_', ' ')}}}")
+    return rf"{name}\left({', '.join(args)}\right)"
+
+
+def _tex_input(kind: str, name: str) -> str:
+    if kind == "state":
+        return _symbol(name, "{t-1}")
+    if kind == "param":
+        return rf"\mathrm{{{name.replace('_', ' ')}}}"
+    x, h = f"W_{{{name}}} x_t", f"R_{{{name}}} h_{{t-1}}"
+    if kind == "pre.x":
+        return x
+    return h if kind == "pre.h" else f"{x} + {h} + b_{{{name}}}"

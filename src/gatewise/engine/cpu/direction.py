@@ -1,0 +1,397 @@
+"""One direction of a layer as one function with a gradient: kernels over time between large products.
+
+Knows a law, its weights and what is asked of the run; it knows no stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.engine.cpu import threads
+from gatewise.engine.cpu.layout import Layout
+from gatewise.engine.cpu.making import Kernels
+from gatewise.engine.cpu.packing import (
+    BACKWARD_WIDE,
+    backward_panels,
+    forward_panels,
+    pad,
+    pad_rows,
+    padded,
+)
+
+_SMALL = 1 << 15  # products of a step below which a second thread costs more than it does
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of a direction, without the numbers that flow.
+
+    Args:
+        made: its kernels.
+        reverse: from the end to the start.
+        valid: (T, B) bool, or None: all of them.
+        cut: (T, B) bool: the state after that step is put back to its start; None: nowhere.
+        starts: with `cut`: state -> (H,).
+        controls: name -> alpha and beta, (T or 1, B or 1, H).
+        zoneout: state -> mask (T, B, H) or the share that is kept.
+        again: the same by torch's operators, for gradients of gradients: (x, weights, states) to (h,
+            last states).
+    """
+
+    made: Kernels
+    reverse: bool
+    valid: Tensor | None
+    cut: Tensor | None
+    starts: Mapping[str, Tensor]
+    controls: Mapping[str, tuple[Tensor, Tensor]]
+    zoneout: Mapping[str, Tensor | float]
+    again: Callable[[Sequence[Tensor | None]], tuple[Tensor, ...]]
+    slots: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """Its layout."""
+        return self.made.layout
+
+
+class _Arguments:
+    """Collects the arguments of one call, and keeps what they point to alive."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+        self._alive: list[Tensor] = []
+
+    def point(self, name: str, tensor: Tensor) -> Tensor:
+        assert tensor.is_contiguous()
+        self._alive.append(tensor)
+        self.values[name] = tensor.data_ptr()
+        return tensor
+
+    def offset(self, name: str, tensor: Tensor, elements: int) -> None:
+        self._alive.append(tensor)
+        self.values[name] = tensor.data_ptr() + elements * tensor.element_size()
+
+
+def run(
+    job: Job,
+    x: Tensor,
+    ih: Tensor,
+    hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    params: Mapping[str, Tensor],
+    states: Mapping[str, Tensor],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """h (T, B, H) and the last states; what is recorded is left in `job.slots`."""
+    names = list(states)
+    out = _Unrolled.apply(  # type: ignore[no-untyped-call]
+        job, x, ih, hh, b_ih, b_hh, *params.values(), *states.values()
+    )
+    return out[0], dict(zip(names, out[1 : 1 + len(names)], strict=True))
+
+
+class _Unrolled(torch.autograd.Function):
+    """(x, weights, states) -> (h, last states)."""
+
+    @staticmethod
+    def forward(ctx: Any, job: Job, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        call = _Call(job, inputs)
+        outputs = call.forward()
+        ctx.job, ctx.call = job, call
+        ctx.save_for_backward(*inputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs: tuple[Tensor | None, ...] = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return None, *_through_operators(ctx.job, inputs, gradients, wanted)
+        return None, *ctx.call.backward(inputs, gradients, wanted)
+
+
+def _through_operators(
+    job: Job,
+    inputs: Sequence[Tensor | None],
+    gradients: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients as a graph of their own."""
+    outputs = job.again(inputs)
+    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None]
+    pairs = [(o, g) for o, g in pairs if o.requires_grad]
+    leaves = [t for t, want in zip(inputs, wanted, strict=True) if want]
+    if not pairs:
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in pairs],
+            leaves,  # type: ignore[arg-type]
+            [g for _, g in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if want else None for want in wanted]
+
+
+class _Call:
+    """The arrays of one forward and backward pass."""
+
+    def __init__(self, job: Job, inputs: Sequence[Tensor | None]) -> None:
+        self.job, self.layout = job, job.layout
+        law = self.layout.law
+        x, ih, hh, b_ih, b_hh, *rest = inputs
+        assert x is not None and ih is not None and hh is not None
+        self.steps, self.batch = x.shape[0], x.shape[1]
+        self.units = ih.shape[0] // len(law.pre)
+        self.lanes = job.made.kind.lanes
+        self.size = padded(self.units, self.lanes)
+        self.like = x
+        self._x, self._ih, self._hh, self._b_ih, self._b_hh = x, ih, hh, b_ih, b_hh
+        self._params = {
+            n: pad(_solid(v), self.size) for n, v in zip(law.params, rest, strict=False)
+        }
+        self._given = dict(zip(law.states, rest[len(law.params) :], strict=True))
+        self.states: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
+        self._versions: list[int] = []
+
+    # --- forward ---------------------------------------------------------------------------------
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """h and the last states."""
+        layout, job, law = self.layout, self.job, self.layout.law
+        a = self._common(forward=True)
+        xs = torch.nn.functional.linear(
+            self._x.reshape(-1, self._x.shape[-1]),
+            pad_rows(self._ih, len(law.pre), self.size),
+            self._input_bias(),
+        )
+        a.point("xs", xs)
+        blocks = len(law.recurrent_blocks)
+        if blocks:
+            a.point("weights", forward_panels(self._hh, blocks, self.size, self.lanes))
+        if layout.apart:
+            a.point("bias_h", self._hidden_bias())
+        self._place_states(a)
+        for slot in layout.kept:
+            self.kept[slot] = a.point(slot, self._array())
+        separate = layout.variant.ragged or layout.variant.cut
+        output = a.point("output", self._array()) if separate else self._after("h")
+        for name, start in job.starts.items():
+            a.point(f"start:{name}", pad(_solid(start), self.size))
+        a.values["panels"] = self.size // self.lanes
+        job.made.forward(a.values, self._workers(blocks))
+        for name in layout.variant.recorded:
+            job.slots[name] = self._recorded(layout.slot_of(name))
+        last = 0 if job.reverse else self.steps
+        self._versions = self._current_versions()
+        finals = [self.states[n][last, :, : self.units].clone() for n in law.states]
+        self._x = self._ih = self._hh = self._b_ih = self._b_hh = None  # type: ignore[assignment]
+        return output[..., : self.units], *finals
+
+    def _current_versions(self) -> list[int]:
+        return [t._version for t in (*self.states.values(), *self.kept.values())]
+
+    def _recorded(self, slot: str) -> Tensor:
+        if self.layout.is_state(slot):
+            return self._after(slot[2:])[..., : self.units].clone()
+        return self.kept[slot][..., : self.units]
+
+    def _place_states(self, a: _Arguments) -> None:
+        first = self.steps if self.job.reverse else 0
+        row = self.batch * self.size
+        for name, given in self._given.items():
+            assert given is not None
+            array = self.like.new_empty(self.steps + 1, self.batch, self.size)
+            array[first, :, : self.units] = given
+            if self.size > self.units:
+                array[first, :, self.units :] = 0
+            self.states[name] = array
+            self._point_states(a, name, array, row)
+
+    def _point_states(self, a: _Arguments, name: str, array: Tensor, row: int) -> None:
+        a.offset(f"before:{name}", array, row if self.job.reverse else 0)
+        a.offset(f"after:{name}", array, 0 if self.job.reverse else row)
+
+    def _after(self, name: str) -> Tensor:
+        """(T, B, Hp): a state after each step."""
+        return self.states[name][:-1] if self.job.reverse else self.states[name][1:]
+
+    def _before(self, name: str) -> Tensor:
+        return self.states[name][1:] if self.job.reverse else self.states[name][:-1]
+
+    def _input_bias(self) -> Tensor | None:
+        """b_ih, and b_hh where the two parts are only read together; (G Hp,)."""
+        if self._b_ih is None:
+            return None
+        law = self.layout.law
+        bias = pad_rows(self._b_ih, len(law.pre), self.size)
+        if self.layout.apart or not law.recurrent_blocks:
+            return bias
+        assert self._b_hh is not None
+        hidden = pad_rows(self._b_hh, len(law.recurrent_blocks), self.size)
+        if law.recurrent_blocks == law.pre:
+            return bias + hidden
+        both = bias.view(len(law.pre), -1).clone()
+        both[[law.pre.index(n) for n in law.recurrent_blocks]] += hidden.view(-1, self.size)
+        return both.flatten()
+
+    def _hidden_bias(self) -> Tensor:
+        blocks = len(self.layout.law.recurrent_blocks)
+        if self._b_hh is None:
+            return self.like.new_zeros(blocks * self.size)
+        return _solid(pad_rows(self._b_hh, blocks, self.size))
+
+    # --- backward --------------------------------------------------------------------------------
+
+    def backward(
+        self,
+        inputs: Sequence[Tensor | None],
+        gradients: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The gradients of all inputs."""
+        layout, law = self.layout, self.layout.law
+        x, ih, hh = inputs[:3]
+        assert x is not None and ih is not None and hh is not None
+        if self._current_versions() != self._versions:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                "inplace operation: an output or a recorded value of the compiled engine"
+            )
+        a = self._common(forward=False)
+        blocks, steps = len(law.recurrent_blocks), self.steps
+        for name, array in self.states.items():
+            self._point_states(a, name, array, self.batch * self.size)
+        for slot, kept in self.kept.items():
+            a.point(slot, kept)
+        a.point("d_output", self._padded_gradient(gradients[0]))
+        d_states = {
+            n: a.point(f"d:{n}", self._state_gradient(g))
+            for n, g in zip(law.states, gradients[1:], strict=True)
+        }
+        a.values["dh_row"] = blocks * self.size
+        dh = a.point("dh", self.like.new_empty(steps * self.batch, blocks * self.size))
+        same = not layout.apart and law.recurrent_blocks == law.pre
+        dx = dh if same else self.like.new_empty(steps * self.batch, len(law.pre) * self.size)
+        if not same:
+            a.point("dx", dx)
+        if blocks:
+            a.point("weights", backward_panels(hh, blocks, self.size, self.lanes))
+        d_params = {n: a.point(f"d_param:{n}", self.like.new_zeros(self.size)) for n in law.params}
+        a.values["panels"] = -(-self.size // (BACKWARD_WIDE * self.lanes))
+        assert self.job.made.backward is not None
+        self.job.made.backward(a.values, self._workers(blocks))
+        return self._collect(inputs, wanted, dx, dh, d_params, d_states)
+
+    def _collect(
+        self,
+        inputs: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+        dx: Tensor,
+        dh: Tensor,
+        d_params: Mapping[str, Tensor],
+        d_states: Mapping[str, Tensor],
+    ) -> list[Tensor | None]:
+        law, units = self.layout.law, self.units
+        x, ih, hh, b_ih, b_hh = inputs[:5]
+        assert x is not None and ih is not None and hh is not None
+        flat = x.reshape(-1, x.shape[-1])
+        count, blocks = len(law.pre), len(law.recurrent_blocks)
+        found: list[Tensor | None] = [None] * len(inputs)
+        if wanted[0]:
+            found[0] = (dx @ pad_rows(ih, count, self.size)).view(x.shape)
+        if wanted[1]:
+            found[1] = self._rows(dx.t() @ flat, count)
+        if wanted[2]:
+            before = self._before("h").reshape(-1, self.size)[:, :units]
+            found[2] = self._rows(dh.t() @ before, blocks)
+        if b_ih is not None and wanted[3]:
+            found[3] = self._rows(dx.sum(0), count)
+        if b_hh is not None and wanted[4]:
+            found[4] = self._rows(dh.sum(0), blocks)
+        for k, name in enumerate(law.params):
+            found[5 + k] = d_params[name][:units]
+        offset = 5 + len(law.params)
+        for k, name in enumerate(law.states):
+            if not wanted[offset + k]:
+                continue
+            d = d_states[name][:, :units]
+            if name == "h" and blocks:
+                first = self.steps - 1 if self.job.reverse else 0
+                rows = dh.view(self.steps, self.batch, -1)[first]
+                d = d + rows @ pad_rows(hh, blocks, self.size)
+            found[offset + k] = d
+        return found
+
+    def _rows(self, value: Tensor, blocks: int) -> Tensor:
+        """(blocks Hp, ...) without the padding."""
+        if self.units == self.size:
+            return value
+        split = value.view(blocks, self.size, *value.shape[1:])
+        return split[:, : self.units].flatten(0, 1)
+
+    def _padded_gradient(self, given: Tensor | None) -> Tensor:
+        if given is None:
+            return self._array().zero_()
+        return _solid(pad(given, self.size))
+
+    def _state_gradient(self, given: Tensor | None) -> Tensor:
+        """What the kernel starts from, and changes."""
+        d = self.like.new_zeros(self.batch, self.size)
+        if given is not None:
+            d[:, : self.units] = given
+        return d
+
+    # --- both ------------------------------------------------------------------------------------
+
+    def _common(self, forward: bool) -> _Arguments:
+        a, job, law = _Arguments(), self.job, self.layout.law
+        ascending = forward != job.reverse
+        a.values |= {
+            "T": self.steps,
+            "B": self.batch,
+            "H": self.units,
+            "Hp": self.size,
+            "step": self.batch * self.size,
+            "xs_row": len(law.pre) * self.size,
+            "t0": 0 if ascending else self.steps - 1,
+            "dir": 1 if ascending else -1,
+        }
+        a.point("barrier", torch.zeros(8, dtype=torch.int64))
+        for name, value in self._params.items():
+            a.point(f"param:{name}", value)
+        for name, (alpha, beta) in job.controls.items():
+            shape = alpha.shape
+            a.point(f"alpha:{name}", _solid(pad(alpha, self.size)))
+            a.point(f"beta:{name}", _solid(pad(beta, self.size)))
+            a.values[f"control_b:{name}"] = self.size if shape[1] > 1 else 0
+            a.values[f"control_t:{name}"] = shape[1] * self.size if shape[0] > 1 else 0
+        for name, zoneout in job.zoneout.items():
+            if isinstance(zoneout, Tensor):
+                a.point(f"zoneout:{name}", _solid(pad(zoneout.to(torch.uint8), self.size)))
+            else:
+                a.point(f"zoneout:{name}", self.like.new_full((1,), zoneout))
+        for name, flags in (("valid", job.valid), ("cut", job.cut)):
+            if flags is not None:
+                a.point(name, _solid(flags.to(torch.uint8)))
+        return a
+
+    def _array(self) -> Tensor:
+        return self.like.new_empty(self.steps, self.batch, self.size)
+
+    def _workers(self, blocks: int) -> int:
+        work = self.batch * self.units * max(1, blocks) * self.units
+        return 1 if work < _SMALL else threads.most_threads()
+
+
+def _solid(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value.detach().contiguous()

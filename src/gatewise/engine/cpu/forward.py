@@ -1,0 +1,93 @@
+"""The forward kernel: over time, panels of units and rows of the batch."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from gatewise.engine.cpu.emit import Forward
+from gatewise.engine.cpu.lanes import I64, Kind
+from gatewise.engine.cpu.layout import Layout
+from gatewise.engine.cpu.program import Program, rows_of
+from gatewise.engine.cpu.rows import Loops, Row
+
+
+class _ForwardRow(Row):
+    def __init__(
+        self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value
+    ) -> None:
+        super().__init__(kernel, t, row, unit)
+        self._line = line
+
+    def _read(self, kind: str, name: str) -> ir.Value:
+        if not kind.startswith("pre"):
+            return super()._read(kind, name)
+        law, lanes = self._k.layout.law, self._k.p.lanes
+        recurrent = name in law.recurrent_blocks
+        x = (
+            lanes.load(self.blocks("xs", law.pre.index(name), "xs_row"))
+            if kind != "pre.h"
+            else None
+        )
+        if kind == "pre.x" or not recurrent:
+            assert x is not None
+            return x
+        h = self._hidden(law.recurrent_blocks.index(name))
+        return h if x is None else lanes.builder.fadd(x, h)
+
+    def _hidden(self, block: int) -> ir.Value:
+        """R h of a block, and its bias where the parts are read apart."""
+        k, p = self._k, self._k.p
+        h = p.lanes.load(p.at(self._line, I64(block * k.kind.lanes)))
+        if not k.layout.apart:
+            return h
+        bias = p.at(p.pointer("bias_h"), (I64(block), p.number("Hp")), self.unit)
+        return p.builder.fadd(h, p.lanes.load(bias))
+
+
+def emit_forward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
+    """The forward kernel of a layout."""
+    count = len(layout.law.recurrent_blocks)
+    k = Loops(module, layout, kind, "forward", count)
+    p, b = k.p, k.p.builder
+    first, end, threads = p.share(p.number("panels"))
+    with p.loop(I64(0), p.number("T"), "s") as s:
+        t = k.time(s)
+        with p.loop(first, end, "panel") as panel:
+            k.blocks(rows_of(count), lambda r, n: _forward_block(k, t, panel, r, n, count))
+        p.barrier(b.mul(threads, b.add(s, I64(1))))
+    p.finish()
+    return p
+
+
+def _forward_block(
+    k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value, count: int
+) -> None:
+    p, b = k.p, k.p.builder
+    unit, depth = b.mul(panel, I64(k.kind.lanes)), p.number("H")
+    if count:
+        w = p.at(p.pointer("weights"), (b.mul(panel, depth), I64(count * k.kind.lanes)))
+        a = p.at(p.pointer("before:h"), (t, p.number("step")), (first, p.number("Hp")))
+        k.product(rows, rows_of(count), a, p.number("Hp"), w, depth)
+    with p.loop(I64(0), rows, "row") as r:
+        line = p.at(k.scratch, (r, I64(count * k.kind.lanes)))
+        row = _ForwardRow(k, t, b.add(first, r), unit, line)
+        states = Forward(p.lanes, k.layout, row).run()
+        _store_states(k, row, states)
+
+
+def _store_states(k: Loops, row: Row, states: dict[str, ir.Value]) -> None:
+    """The states after the step, as the next step reads them, and the output."""
+    variant, lanes = k.layout.variant, k.p.lanes
+    valid = k.flag("valid", row.t, row.row) if variant.ragged else None
+    cut = k.flag("cut", row.t, row.row) if variant.cut else None
+    for name, value in states.items():
+        if name == "h" and (variant.ragged or variant.cut):
+            zero = lanes.number(0.0)
+            shown = value if valid is None else lanes.where(valid, value, zero)
+            lanes.store(shown, row.array("output"))
+        if valid is not None:
+            value = lanes.where(valid, value, row.input("state", name))
+        if cut is not None:
+            start = lanes.load(k.p.at(k.p.pointer(f"start:{name}"), row.unit))
+            value = lanes.where(cut, start, value)
+        lanes.store(value, row.array(f"after:{name}"))

@@ -1,0 +1,289 @@
+"""Arithmetic on vectors of a few units, as LLVM IR. Knows numbers and registers; no cell, no time.
+
+No fast-math flags: they delete checks for NaN. Products and sums are contracted only where a function asks
+for it (`fma`), so that an equation rounds as it does on tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+VOID = ir.VoidType()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The numbers of a kernel.
+
+    Args:
+        name: "float32" or "float64".
+        lanes: how many of them a register holds.
+    """
+
+    name: str
+    lanes: int
+
+    @property
+    def scalar(self) -> ir.Type:
+        """The IR type of one number."""
+        return ir.FloatType() if self.name == "float32" else ir.DoubleType()
+
+    @property
+    def vector(self) -> ir.VectorType:
+        """The IR type of a register."""
+        return ir.VectorType(self.scalar, self.lanes)
+
+    @property
+    def bits(self) -> ir.VectorType:
+        """Integers of the same width, a register of them."""
+        return ir.VectorType(I32 if self.name == "float32" else I64, self.lanes)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number."""
+        return 4 if self.name == "float32" else 8
+
+
+@dataclass(frozen=True)
+class _Exponential:
+    """exp(x) = 2^n (1 + r + r^2 P(r)), n = round(x / ln 2): constants of one precision."""
+
+    low: float
+    high: float
+    magic: float
+    bias: int
+    mantissa: int
+    ln2: tuple[float, float]
+    poly: tuple[float, ...]
+
+
+# float32: the polynomials of the Cephes library (expf, tanhf, logf); float64: Taylor's to degree 13,
+# which is exact to rounding for |r| <= ln 2 / 2, and Cephes' rational tanh.
+_EXP = {
+    "float32": _Exponential(
+        -87.33654,
+        88.72283,
+        12582912.0,
+        127,
+        23,
+        (0.693359375, -2.12194440e-4),
+        (
+            1.9875691500e-4,
+            1.3981999507e-3,
+            8.3334519073e-3,
+            4.1665795894e-2,
+            1.6666665459e-1,
+            5.0000001201e-1,
+        ),
+    ),
+    "float64": _Exponential(
+        -708.396,
+        709.782,
+        6755399441055744.0,
+        1023,
+        52,
+        (6.93145751953125e-1, 1.42860682030941723212e-6),
+        tuple(1 / math.factorial(k) for k in range(13, 1, -1)),
+    ),
+}
+_TANH = {
+    "float32": (
+        (
+            -5.70498872745e-3,
+            2.06390887954e-2,
+            -5.37397155531e-2,
+            1.33314422036e-1,
+            -3.33332819422e-1,
+        ),
+        (1.0,),
+    ),
+    "float64": (
+        (-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3),
+        (1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3),
+    ),
+}
+_TANH_SMALL = 0.625
+
+
+class Lanes:
+    """Emits arithmetic on registers of `kind` where `builder` stands.
+
+    `builder` may be moved (a new block, a new function) between calls.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, kind: Kind) -> None:
+        self.builder = builder
+        self.kind = kind
+
+    # --- numbers ---------------------------------------------------------------------------------
+
+    def number(self, value: float) -> ir.Constant:
+        """A register that holds `value` in every lane."""
+        return ir.Constant(self.kind.vector, [value] * self.kind.lanes)
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        """A register that holds `scalar` in every lane."""
+        vector = ir.VectorType(scalar.type, self.kind.lanes)
+        first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, I32(0))
+        zeros = ir.Constant(ir.VectorType(I32, self.kind.lanes), [0] * self.kind.lanes)
+        return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+    def load(self, pointer: ir.Value, aligned: bool = False) -> ir.Value:
+        """A register from memory; `pointer` is to a number."""
+        place = self.builder.bitcast(pointer, self.kind.vector.as_pointer())
+        return self.builder.load(place, align=self._alignment(aligned))
+
+    def store(self, value: ir.Value, pointer: ir.Value, aligned: bool = False) -> None:
+        """A register to memory."""
+        place = self.builder.bitcast(pointer, self.kind.vector.as_pointer())
+        self.builder.store(value, place, align=self._alignment(aligned))
+
+    def _alignment(self, aligned: bool) -> int:
+        return self.kind.itemsize * (self.kind.lanes if aligned else 1)
+
+    # --- arithmetic ------------------------------------------------------------------------------
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a b + c, in one instruction where the processor has it."""
+        return self._intrinsic("llvm.fmuladd", a, b, c)
+
+    def where(self, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+        """a in the lanes where the condition holds, else b."""
+        return self.builder.select(condition, a, b)
+
+    def compare(self, op: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        """An ordered comparison: false where one is NaN."""
+        return self.builder.fcmp_ordered(op, a, b)
+
+    def is_nan(self, a: ir.Value) -> ir.Value:
+        """Where a is no number."""
+        return self.builder.fcmp_unordered("uno", a, a)
+
+    def exp(self, x: ir.Value) -> ir.Value:
+        """The exponential; NaN stays NaN."""
+        b, kind, c = self.builder, self.kind, _EXP[self.kind.name]
+        low, high = self.number(c.low), self.number(c.high)
+        over = self.compare(">", x, high)
+        clamped = self.where(self.compare("<", x, low), low, self.where(over, high, x))
+        # adding 1.5 * 2^mantissa rounds to the nearest whole number, left in the low bits
+        shifted = self.fma(clamped, self.number(1 / math.log(2)), self.number(c.magic))
+        n = b.fsub(shifted, self.number(c.magic))
+        r = self.fma(n, self.number(-c.ln2[0]), clamped)
+        r = self.fma(n, self.number(-c.ln2[1]), r)
+        small = b.fadd(self.fma(b.fmul(r, r), self._horner(c.poly, r), r), self.number(1.0))
+        whole = b.sub(b.bitcast(shifted, kind.bits), b.bitcast(self.number(c.magic), kind.bits))
+        # 2^n in two factors: n may be one more than the largest exponent
+        half = b.ashr(whole, self._integers(1))
+        result = b.fmul(b.fmul(small, self._power(half)), self._power(b.sub(whole, half)))
+        beyond = self.where(over, self.number(math.inf), result)
+        return self.where(self.is_nan(x), x, beyond)
+
+    def _power(self, n: ir.Value) -> ir.Value:
+        c = _EXP[self.kind.name]
+        exponent = self.builder.add(n, self._integers(c.bias))
+        bits = self.builder.shl(exponent, self._integers(c.mantissa))
+        return self.builder.bitcast(bits, self.kind.vector)
+
+    def sigmoid(self, x: ir.Value) -> ir.Value:
+        """1 / (1 + exp(-x))."""
+        b, one = self.builder, self.number(1.0)
+        return b.fdiv(one, b.fadd(one, self.exp(b.fneg(x))))
+
+    def tanh(self, x: ir.Value) -> ir.Value:
+        """Cephes: a rational function near 0, 1 - 2 / (exp(2|x|) + 1) elsewhere."""
+        b = self.builder
+        size = self._intrinsic("llvm.fabs", x)
+        top, bottom = _TANH[self.kind.name]
+        square = b.fmul(x, x)
+        ratio = self._horner(top, square)
+        if len(bottom) > 1:
+            ratio = b.fdiv(ratio, self._horner(bottom, square))
+        near = self.fma(b.fmul(x, square), ratio, x)
+        grown = b.fadd(self.exp(b.fadd(size, size)), self.number(1.0))
+        far = b.fsub(self.number(1.0), b.fdiv(self.number(2.0), grown))
+        far = self._intrinsic("llvm.copysign", far, x)
+        return self.where(self.compare("<", size, self.number(_TANH_SMALL)), near, far)
+
+    def log(self, x: ir.Value) -> ir.Value:
+        """The natural logarithm, by the C library's function for each lane."""
+        return self._intrinsic("llvm.log", x)
+
+    def softplus(self, x: ir.Value) -> ir.Value:
+        """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
+        b, one = self.builder, self.number(1.0)
+        u = self.exp(b.fneg(self._intrinsic("llvm.fabs", x)))
+        w = b.fadd(one, u)
+        rest = b.fsub(w, one)
+        # log1p(u) = log(w) u / (w - 1) is exact to rounding however small u is
+        exact = b.fdiv(b.fmul(self.log(w), u), rest)
+        tail = self.where(self.compare("==", rest, self.number(0.0)), u, exact)
+        return b.fadd(self.relu(x), tail)
+
+    def relu(self, x: ir.Value) -> ir.Value:
+        """max(x, 0); NaN stays NaN."""
+        zero = self.number(0.0)
+        return self.where(self.compare("<", x, zero), zero, x)
+
+    def sqrt(self, x: ir.Value) -> ir.Value:
+        """The square root."""
+        return self._intrinsic("llvm.sqrt", x)
+
+    def minimum(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The smaller; NaN if one is."""
+        return self._extreme("<", a, b)
+
+    def maximum(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The larger; NaN if one is."""
+        return self._extreme(">", a, b)
+
+    def _extreme(self, op: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        first = self.builder.or_(self.compare(op, a, b), self.is_nan(a))
+        return self.where(first, a, b)
+
+    def _horner(self, coefficients: Sequence[float], x: ir.Value) -> ir.Value:
+        value: ir.Value = self.number(coefficients[0])
+        for c in coefficients[1:]:
+            value = self.fma(value, x, self.number(c))
+        return value
+
+    def _integers(self, value: int) -> ir.Constant:
+        return ir.Constant(self.kind.bits, [value] * self.kind.lanes)
+
+    def _intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
+        kind = self.kind.vector
+        suffix = f"v{self.kind.lanes}f{8 * self.kind.itemsize}"
+        signature = ir.FunctionType(kind, [kind] * len(args))
+        module = self.builder.module
+        full = f"{name}.{suffix}"
+        function = module.globals.get(full) or ir.Function(module, signature, full)
+        return self.builder.call(function, args)
+
+
+ON_LANES: dict[str, Callable[..., ir.Value]] = {
+    "add": lambda v, a, b: v.builder.fadd(a, b),
+    "sub": lambda v, a, b: v.builder.fsub(a, b),
+    "mul": lambda v, a, b: v.builder.fmul(a, b),
+    "div": lambda v, a, b: v.builder.fdiv(a, b),
+    "neg": lambda v, a: v.builder.fneg(a),
+    "gt": lambda v, a, b: v.compare(">", a, b),
+    "lt": lambda v, a, b: v.compare("<", a, b),
+    "ge": lambda v, a, b: v.compare(">=", a, b),
+    "le": lambda v, a, b: v.compare("<=", a, b),
+    "identity": lambda v, a: a,
+    "sigmoid": Lanes.sigmoid,
+    "tanh": Lanes.tanh,
+    "relu": Lanes.relu,
+    "exp": Lanes.exp,
+    "log": Lanes.log,
+    "sqrt": Lanes.sqrt,
+    "softplus": Lanes.softplus,
+    "minimum": Lanes.minimum,
+    "maximum": Lanes.maximum,
+    "where": Lanes.where,
+}
+"""What each operation of a cell's equations is on registers."""

@@ -1,0 +1,153 @@
+"""What one pair of kernels computes, and which values pass from the forward to the backward one.
+
+Knows the cell's graph and which controls, masks and records are there; no registers, no memory.
+
+Slots name what is kept for each step, (T, B, H) each: ``v:f`` a named value after its control, ``r:f``
+before it, ``n:c`` a state after the control of ``c.new``, ``i:pre:f`` an input after its control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from gatewise.cells.base import Law
+from gatewise.cells.derive import RULES, Backward, differentiate
+from gatewise.cells.equations import Expr
+from gatewise.cells.graph import Graph
+from gatewise.engine.cpu.lanes import ON_LANES
+
+_COMPARISONS = frozenset({"gt", "lt", "ge", "le"})
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a kernel is made for; everything else is a number given at the call.
+
+    Args:
+        controlled: names with a control.
+        recorded: names that are recorded.
+        zoneout: states with zoneout, and whether by "mask" or by "share" (its expectation).
+        ragged: some steps lie outside their column.
+        cut: some states are put back to their start.
+        grad: a backward pass may follow.
+    """
+
+    controlled: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
+    zoneout: tuple[tuple[str, str], ...] = ()
+    ragged: bool = False
+    cut: bool = False
+    grad: bool = False
+
+
+def refusal(law: Law) -> str | None:
+    """Why the equations cannot be computed unit by unit, or None."""
+    graph = law.graph
+    for place, node in enumerate(graph.nodes):
+        if node.op in ("input", "const"):
+            continue
+        if node.op not in ON_LANES or node.op not in RULES:
+            return f"{node.op} reads other units"
+        bools = [graph.nodes[i].op in _COMPARISONS for i in graph.operands(place)]
+        expected = [node.op == "where", *[False] * (len(bools) - 1)]
+        if bools != expected[: len(bools)]:
+            return f"{node.op} has a condition where a number belongs, or the reverse"
+    kinds = set(law.params.values()) - {"vector"}
+    return f"it has a parameter that is a {min(kinds)}" if kinds else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of one law under one variant."""
+
+    law: Law
+    variant: Variant
+
+    @property
+    def graph(self) -> Graph:
+        """The forward equations."""
+        return self.law.graph
+
+    @cached_property
+    def backward(self) -> Backward:
+        """The backward equations."""
+        return differentiate(self.law.graph)
+
+    @cached_property
+    def zoneout(self) -> Mapping[str, str]:
+        """State -> "mask" or "share"."""
+        return dict(self.variant.zoneout)
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The blocks whose pre-activation is read whole, with a recurrent part."""
+        blocks = self.law.recurrent_blocks
+        return tuple(n for n in self.graph.pre if n in blocks)
+
+    def slot_of(self, name: str) -> str:
+        """The slot of a name that can be recorded."""
+        for (kind, block), own in self.graph.inputs.items():
+            if own == name:
+                return f"i:{kind}:{block}"
+        return f"n:{name[:-4]}" if name.endswith(".new") else f"v:{name}"
+
+    def raw_slot(self, name: str) -> str:
+        """The slot of a named node's value before its control."""
+        changed = {name, f"{name}.new"} & set(self.variant.controlled)
+        return f"r:{name}" if changed or name in self.zoneout else f"v:{name}"
+
+    @cached_property
+    def read(self) -> tuple[str, ...]:
+        """The slots that the backward equations read."""
+        if not self.variant.grad:
+            return ()
+        found: dict[str, None] = {}
+        names = {id(self.graph.nodes[i]): n for i, n in self.graph.names.items()}
+        seen: set[int] = set()
+
+        def visit(node: Expr) -> None:
+            if id(node) in seen:
+                return
+            seen.add(id(node))
+            if node.op == "raw":
+                found[self.raw_slot(names[id(node.args[0])])] = None
+            elif id(node) in names:
+                found[f"v:{names[id(node)]}"] = None
+            elif node.key is not None and node.key[0].startswith("pre"):
+                found[f"i:{node.key[0]}:{node.key[1]}"] = None
+            else:
+                for arg in node.args:
+                    visit(arg)
+
+        for gradient in self.backward.gradients.values():
+            visit(gradient)
+        return tuple(found)
+
+    @cached_property
+    def kept(self) -> tuple[str, ...]:
+        """The slots that the forward kernel writes."""
+        recorded = (self.slot_of(name) for name in self.variant.recorded)
+        wanted = dict.fromkeys([*self.read, *recorded])
+        return tuple(s for s in wanted if not self.is_state(s))
+
+    def is_state(self, slot: str) -> bool:
+        """Whether the slot is the state array itself: a state that nothing puts back."""
+        return slot[:2] == "v:" and slot[2:] in self.law.states and not self.variant.cut
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether the gradients of a block's x part and h part can differ."""
+        return bool(self.graph.parts)
+
+    def input_gradient(self, part: str, block: str) -> tuple[Expr, ...]:
+        """The terms of the gradient of a block's x or h part."""
+        keys = (("pre", block), (f"pre.{part}", block))
+        found = self.backward.gradients
+        return tuple(found[key] for key in keys if key in found)
+
+
+def states_without_gradient(layout: Layout) -> Iterable[str]:
+    """States whose previous value the equations do not read."""
+    return (s for s in layout.law.states if ("state", s) not in layout.backward.gradients)

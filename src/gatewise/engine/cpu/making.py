@@ -1,0 +1,66 @@
+"""The kernels of a law, made at most once. Knows layouts and the compiler; no numbers that flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from llvmlite import ir
+
+from gatewise.cells.base import Law
+from gatewise.engine.cpu import threads
+from gatewise.engine.cpu.backward import emit_backward
+from gatewise.engine.cpu.compiling import functions, vector_bytes
+from gatewise.engine.cpu.forward import emit_forward
+from gatewise.engine.cpu.lanes import Kind
+from gatewise.engine.cpu.layout import Layout, Variant
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel: where it is, and the order of its arguments."""
+
+    address: int
+    arguments: tuple[str, ...]
+
+    def __call__(self, values: Mapping[str, int], workers: int) -> None:
+        threads.run(self.address, [values[name] for name in self.arguments], workers)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Those of one layout and kind of number."""
+
+    layout: Layout
+    kind: Kind
+    forward: Kernel
+    backward: Kernel | None
+
+
+_MADE: dict[tuple[int, Variant, str], Kernels] = {}
+
+
+def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
+    """The kernels of a law, compiled at most once."""
+    name = str(dtype).removeprefix("torch.")
+    key = (id(law), variant, name)
+    found = _MADE.get(key)
+    if found is None or found.layout.law is not law:
+        found = _MADE[key] = _make(Layout(law, variant), name)
+    return found
+
+
+def _make(layout: Layout, name: str) -> Kernels:
+    threads.publish()
+    kind = Kind(name, vector_bytes() // (4 if name == "float32" else 8))
+    module = ir.Module()
+    programs = {"forward": emit_forward(module, layout, kind)}
+    if layout.variant.grad:
+        programs["backward"] = emit_backward(module, layout, kind)
+    addresses = functions(module, list(programs))
+    made = {
+        n: Kernel(address, tuple(sorted(p.arguments, key=p.arguments.__getitem__)))
+        for (n, p), address in zip(programs.items(), addresses, strict=True)
+    }
+    return Kernels(layout, kind, made["forward"], made.get("backward"))

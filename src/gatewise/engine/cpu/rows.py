@@ -1,0 +1,141 @@
+"""The loops around the equations that both passes share: rows in blocks, products, where a row's values are.
+
+A panel is a register of units with all its gates; its weights lie packed one panel after another, so that the
+matrix product of a few rows with a panel ends with all gates of a unit in registers, and the
+equations run on them at once. Time runs either way: every array has a stride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from gatewise.engine.cpu.lanes import I1, I8, I64, Kind
+from gatewise.engine.cpu.layout import Layout
+from gatewise.engine.cpu.program import ROWS, Program, passes, tile
+
+
+class Loops:
+    """What the forward and the backward kernel share."""
+
+    def __init__(self, module: ir.Module, layout: Layout, kind: Kind, name: str, wide: int) -> None:
+        self.p = Program(module, name, kind)
+        self.layout = layout
+        self.kind = kind
+        self.wide = wide
+        """Registers of a row in a panel."""
+        size = max(1, wide) * ROWS * kind.lanes
+        self.scratch = self.p.builder.alloca(kind.scalar, I64(size), name="scratch")
+        self.scratch.align = kind.lanes * kind.itemsize
+
+    def blocks(self, most: int, body: Callable[[ir.Value, ir.Value], None]) -> None:
+        """Rows in blocks of nearly equal size, `most` at most: body(first, count)."""
+        p, b = self.p, self.p.builder
+        batch = p.number("B")
+        count = b.sdiv(b.add(batch, I64(most - 1)), I64(most))
+        with p.loop(I64(0), count, "block") as i:
+            first = b.sdiv(b.mul(batch, i), count)
+            end = b.sdiv(b.mul(batch, b.add(i, I64(1))), count)
+            body(first, b.sub(end, first))
+
+    def product(
+        self, count: ir.Value, most: int, a: ir.Value, lda: ir.Value, w: ir.Value, depth: ir.Value
+    ) -> None:
+        """scratch <- the rows a times the panel w."""
+        p, b, done = self.p, self.p.builder, 0
+        for vectors in passes(self.wide):
+            at = b.gep(w, [b.mul(depth, I64(done * self.kind.lanes))])
+            out = b.gep(self.scratch, [I64(done * self.kind.lanes)])
+            end = p.function.append_basic_block("multiplied")
+            choice = b.switch(count, end)
+            for rows in range(1, most + 1):
+                block = p.function.append_basic_block(f"rows{rows}")
+                choice.add_case(I64(rows), block)
+                b.position_at_end(block)
+                function = tile(p.module, self.kind, rows, vectors, self.wide * self.kind.lanes)
+                b.call(function, [a, lda, at, depth, out])
+                b.branch(end)
+            b.position_at_end(end)
+            done += vectors
+
+    def time(self, s: ir.Value) -> ir.Value:
+        """The step in the order of time that is the s-th to be run."""
+        b = self.p.builder
+        return b.add(self.p.number("t0"), b.mul(s, self.p.number("dir")))
+
+    def flag(self, name: str, t: ir.Value, row: ir.Value) -> ir.Value:
+        """A byte of a (T, B) array, as a condition for all lanes."""
+        p, b = self.p, self.p.builder
+        byte = b.load(p.at(p.pointer(name, I8), (t, p.number("B")), row))
+        return p.lanes.splat(b.icmp_unsigned("!=", byte, I8(0)))
+
+
+class Row:
+    """Sources for one row and one register of units, common to both directions of the pass."""
+
+    def __init__(self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value) -> None:
+        self._k, self.t, self.row, self.unit = kernel, t, row, unit
+        self._inputs: dict[tuple[str, str], ir.Value] = {}
+
+    def array(self, name: str) -> ir.Value:
+        """The place of this row and register in a (T, B, Hp) array."""
+        p = self._k.p
+        return p.at(
+            p.pointer(name), (self.t, p.number("step")), (self.row, p.number("Hp")), self.unit
+        )
+
+    def blocks(self, name: str, index: int, count: str) -> ir.Value:
+        """The place in block `index` of a (T, B, blocks, Hp) array."""
+        p, b = self._k.p, self._k.p.builder
+        rows = b.add(b.mul(self.t, p.number("B")), self.row)
+        return p.at(
+            p.pointer(name), (rows, p.number(count)), (I64(index), p.number("Hp")), self.unit
+        )
+
+    def input(self, kind: str, name: str) -> ir.Value:
+        key = (kind, name)
+        if key not in self._inputs:
+            self._inputs[key] = self._read(kind, name)
+        return self._inputs[key]
+
+    def _read(self, kind: str, name: str) -> ir.Value:
+        lanes, p = self._k.p.lanes, self._k.p
+        if kind == "state":
+            return lanes.load(self.array(f"before:{name}"))
+        if kind == "param":
+            return lanes.load(p.at(p.pointer(f"param:{name}"), self.unit))
+        raise AssertionError(f"{kind}.{name}")
+
+    def control(self, name: str) -> tuple[ir.Value, ir.Value]:
+        p = self._k.p
+        where = (
+            (self.t, p.number(f"control_t:{name}")),
+            (self.row, p.number(f"control_b:{name}")),
+            self.unit,
+        )
+        alpha, beta = (p.pointer(f"{side}:{name}") for side in ("alpha", "beta"))
+        return p.lanes.load(p.at(alpha, *where)), p.lanes.load(p.at(beta, *where))
+
+    def zoneout(self, state: str) -> ir.Value:
+        p, lanes = self._k.p, self._k.p.lanes
+        if self._k.layout.zoneout[state] == "share":
+            return lanes.splat(p.builder.load(p.pointer(f"zoneout:{state}")))
+        place = p.at(
+            p.pointer(f"zoneout:{state}", I8),
+            (self.t, p.number("step")),
+            (self.row, p.number("Hp")),
+            self.unit,
+        )
+        kind = ir.VectorType(I8, self._k.kind.lanes)
+        found = p.builder.load(p.builder.bitcast(place, kind.as_pointer()), align=1)
+        return p.builder.trunc(found, ir.VectorType(I1, self._k.kind.lanes))
+
+    def kept(self, slot: str) -> ir.Value:
+        lanes = self._k.p.lanes
+        if self._k.layout.is_state(slot):
+            return lanes.load(self.array(f"after:{slot[2:]}"))
+        return lanes.load(self.array(slot))
+
+    def keep(self, slot: str, value: ir.Value) -> None:
+        self._k.p.lanes.store(value, self.array(slot))

@@ -1,0 +1,48 @@
+"""What is shown of a cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import gatewise as gw
+from gatewise.cells import REGISTRY
+from gatewise.errors import OptionError
+
+
+def test_an_lstm_is_shown() -> None:
+    shown = gw.show(gw.cells.LSTM)
+    assert "f = sigmoid(a.f)" in shown.equations.splitlines()
+    assert "c = (f * s.c) + (i * g)" in shown.equations.splitlines()
+    assert r"c_t &= \left(f_t \odot c_{t-1}\right) + \left(i_t \odot g_t\right)" in shown.latex
+    gradients = dict(line.split(" = ", 1) for line in shown.gradients.splitlines())
+    assert gradients["d.a.o"] == "d.h * tanh(c) * o * (1 - o)"
+    assert "d.s.h" not in gradients  # only through R h
+    assert set(shown.keeps) == {"i", "f", "g", "o", "c"}
+    assert "backward keeps" in str(shown)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_cell_is_shown(name: str) -> None:
+    kind = REGISTRY[name]
+    shown = gw.show(kind)
+    assert shown == gw.show(kind(2, 3)) == gw.show(kind.law)
+    assert shown.latex.count("&=") == len(kind.law.graph.names)
+    assert str(shown).startswith(name)
+
+
+def test_a_user_cell_is_shown() -> None:
+    @gw.cell
+    def half(a: Any, s: Any) -> Any:
+        z = gw.sigmoid(a.z)
+        return {"h": gw.where(z > 0.5, s.h, a.z / (1 - z))}, {"z": z}
+
+    shown = gw.show(half)
+    assert shown.reads_past
+    assert "where(" in shown.gradients
+
+
+def test_other_things_are_refused() -> None:
+    with pytest.raises(OptionError, match="takes a cell"):
+        gw.show(3)  # type: ignore[arg-type]
