@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -222,6 +223,28 @@ def test_a_result_changed_in_place_is_noticed() -> None:
         out.h.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         cost.backward()
+
+
+def test_inference_mode_and_strided_tensors() -> None:
+    stack = build("lstm")
+    x = torch.randn(INPUT, BATCH, STEPS, dtype=torch.float64).permute(2, 1, 0)
+    with torch.no_grad():
+        for name, p in stack.named_parameters():
+            if p.ndim == 2:
+                setattr(stack, name, torch.nn.Parameter(p.t().contiguous().t()))
+    compare(stack, x, random_state(stack, BATCH))
+    with torch.inference_mode():
+        out = stack(x, engine="compiled", record=gw.Record("f"))
+        assert_close(out.h, stack(x, engine="reference").h)
+
+
+def test_two_python_threads_at_once() -> None:
+    stack = build("gru", hidden_size=64)
+    inputs = [numbers() for _ in range(4)]
+    expected = [stack(x, engine="compiled").h for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: stack(x, engine="compiled").h, inputs * 8))
+    assert all(torch.equal(a, expected[k % 4]) for k, a in enumerate(found))
 
 
 def test_a_graph_is_used_twice() -> None:

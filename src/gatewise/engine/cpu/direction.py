@@ -197,6 +197,8 @@ class _Call:
         return output[..., : self.units], *finals
 
     def _current_versions(self) -> list[int]:
+        if not self.layout.variant.grad:  # and in inference mode there are none
+            return []
         return [t._version for t in (*self.states.values(), *self.kept.values())]
 
     def _recorded(self, slot: str) -> Tensor:
@@ -335,7 +337,7 @@ class _Call:
         """(blocks Hp, ...) without the padding."""
         if self.units == self.size:
             return value
-        split = value.view(blocks, self.size, *value.shape[1:])
+        split = value.reshape(blocks, self.size, *value.shape[1:])
         return split[:, : self.units].flatten(0, 1)
 
     def _padded_gradient(self, given: Tensor | None) -> Tensor:

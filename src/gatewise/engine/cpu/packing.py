@@ -26,7 +26,7 @@ def pad_rows(weight: Tensor, blocks: int, size: int) -> Tensor:
     units = weight.shape[0] // max(1, blocks)
     if units == size or blocks == 0:
         return weight
-    split = weight.view(blocks, units, *weight.shape[1:])
+    split = weight.reshape(blocks, units, *weight.shape[1:])
     new = weight.new_zeros(blocks, size, *weight.shape[1:])
     new[:, :units] = split
     return new.flatten(0, 1)
@@ -34,7 +34,7 @@ def pad_rows(weight: Tensor, blocks: int, size: int) -> Tensor:
 
 def forward_panels(weight: Tensor, blocks: int, size: int, lanes: int) -> Tensor:
     """(blocks H, H) as panels: for each register of units, pass after pass, (H, registers, lanes)."""
-    rows = pad_rows(weight, blocks, size).view(blocks, size // lanes, lanes, -1)
+    rows = pad_rows(weight, blocks, size).reshape(blocks, size // lanes, lanes, -1)
     parts, done = [], 0
     for count in passes(blocks):
         part = rows[done : done + count].permute(1, 3, 0, 2)
@@ -46,4 +46,4 @@ def forward_panels(weight: Tensor, blocks: int, size: int, lanes: int) -> Tensor
 def backward_panels(weight: Tensor, blocks: int, size: int, lanes: int) -> Tensor:
     """(blocks H, H) as panels of units that are read: (units / 2 lanes, blocks Hp, 2 lanes)."""
     rows = pad(pad_rows(weight, blocks, size), padded(size, BACKWARD_WIDE * lanes))
-    return rows.view(blocks * size, -1, BACKWARD_WIDE * lanes).permute(1, 0, 2).contiguous()
+    return rows.reshape(blocks * size, -1, BACKWARD_WIDE * lanes).permute(1, 0, 2).contiguous()
