@@ -62,8 +62,8 @@ class _Exponential:
     poly: tuple[float, ...]
 
 
-# float32: the polynomials of the Cephes library (expf, tanhf, logf); float64: Taylor's to degree 13,
-# which is exact to rounding for |r| <= ln 2 / 2, and Cephes' rational tanh.
+# float32: the polynomial of the Cephes library (expf); float64: Taylor's to degree 13, which is exact to
+# rounding for |r| <= ln 2 / 2.
 _EXP = {
     "float32": _Exponential(
         -87.33654,
@@ -91,23 +91,28 @@ _EXP = {
         tuple(1 / math.factorial(k) for k in range(13, 1, -1)),
     ),
 }
+# tanh(x) = x P(x^2) / Q(x^2): numerator, denominator, and where beyond it is constant or given otherwise.
+# float32: Eigen's rational function of the whole range; float64: Cephes', for small x only.
 _TANH = {
     "float32": (
         (
-            -5.70498872745e-3,
-            2.06390887954e-2,
-            -5.37397155531e-2,
-            1.33314422036e-1,
-            -3.33332819422e-1,
+            -2.76076847742355e-16,
+            2.00018790482477e-13,
+            -8.60467152213735e-11,
+            5.12229709037114e-08,
+            1.48572235717979e-05,
+            6.37261928875436e-04,
+            4.89352455891786e-03,
         ),
-        (1.0,),
+        (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
+        7.90531110763549805,
     ),
     "float64": (
         (-9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3),
-        (1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3),
+        (1.0, 1.12811678491631932402e2, 2.23548839060100448583e3, 4.84406305325125486048e3),
+        0.625,
     ),
 }
-_TANH_SMALL = 0.625
 
 
 class Lanes:
@@ -166,22 +171,33 @@ class Lanes:
 
     def exp(self, x: ir.Value) -> ir.Value:
         """The exponential; NaN stays NaN."""
-        b, kind, c = self.builder, self.kind, _EXP[self.kind.name]
-        low, high = self.number(c.low), self.number(c.high)
-        over = self.compare(">", x, high)
-        clamped = self.where(self.compare("<", x, low), low, self.where(over, high, x))
-        # adding 1.5 * 2^mantissa rounds to the nearest whole number, left in the low bits
-        shifted = self.fma(clamped, self.number(1 / math.log(2)), self.number(c.magic))
-        n = b.fsub(shifted, self.number(c.magic))
-        r = self.fma(n, self.number(-c.ln2[0]), clamped)
-        r = self.fma(n, self.number(-c.ln2[1]), r)
-        small = b.fadd(self.fma(b.fmul(r, r), self._horner(c.poly, r), r), self.number(1.0))
-        whole = b.sub(b.bitcast(shifted, kind.bits), b.bitcast(self.number(c.magic), kind.bits))
+        b, c = self.builder, _EXP[self.kind.name]
+        over = self.compare(">", x, self.number(c.high))
+        shifted, small = self._reduced(self._at_most(self._at_least(x, c.low), c.high))
+        whole = b.sub(b.bitcast(shifted, self.kind.bits), self._bits(c.magic))
         # 2^n in two factors: n may be one more than the largest exponent
         half = b.ashr(whole, self._integers(1))
         result = b.fmul(b.fmul(small, self._power(half)), self._power(b.sub(whole, half)))
-        beyond = self.where(over, self.number(math.inf), result)
-        return self.where(self.is_nan(x), x, beyond)
+        return self.where(over, self.number(math.inf), result)
+
+    def _exp_inside(self, x: ir.Value) -> ir.Value:
+        """The exponential of what is known to be well inside its range, or NaN."""
+        b, c = self.builder, _EXP[self.kind.name]
+        shifted, small = self._reduced(x)
+        # the low bits of the shifted number are n: moved to the exponent's place they multiply by 2^n
+        n = b.shl(b.bitcast(shifted, self.kind.bits), self._integers(c.mantissa))
+        return b.bitcast(b.add(b.bitcast(small, self.kind.bits), n), self.kind.vector)
+
+    def _reduced(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """n + magic, n = round(x / ln 2); and exp(x - n ln 2)."""
+        b, c = self.builder, _EXP[self.kind.name]
+        # adding 1.5 * 2^mantissa rounds to the nearest whole number, left in the low bits
+        shifted = self.fma(x, self.number(1 / math.log(2)), self.number(c.magic))
+        n = b.fsub(shifted, self.number(c.magic))
+        r = self.fma(n, self.number(-c.ln2[0]), x)
+        r = self.fma(n, self.number(-c.ln2[1]), r)
+        small = self.fma(b.fmul(r, r), self._horner(c.poly, r), r)
+        return shifted, b.fadd(small, self.number(1.0))
 
     def _power(self, n: ir.Value) -> ir.Value:
         c = _EXP[self.kind.name]
@@ -189,25 +205,36 @@ class Lanes:
         bits = self.builder.shl(exponent, self._integers(c.mantissa))
         return self.builder.bitcast(bits, self.kind.vector)
 
+    def _at_least(self, x: ir.Value, low: float) -> ir.Value:
+        """max(x, low); NaN stays NaN."""
+        return self.where(self.compare("<", x, self.number(low)), self.number(low), x)
+
+    def _at_most(self, x: ir.Value, high: float) -> ir.Value:
+        """min(x, high); NaN stays NaN."""
+        return self.where(self.compare(">", x, self.number(high)), self.number(high), x)
+
     def sigmoid(self, x: ir.Value) -> ir.Value:
-        """1 / (1 + exp(-x))."""
-        b, one = self.builder, self.number(1.0)
-        return b.fdiv(one, b.fadd(one, self.exp(b.fneg(x))))
+        """1 / (1 + exp(-x)); below the smallest normal number it stays there."""
+        b, one, edge = self.builder, self.number(1.0), -_EXP[self.kind.name].low
+        inside = self._at_most(self._at_least(x, -edge), edge)
+        return b.fdiv(one, b.fadd(one, self._exp_inside(b.fneg(inside))))
 
     def tanh(self, x: ir.Value) -> ir.Value:
-        """Cephes: a rational function near 0, 1 - 2 / (exp(2|x|) + 1) elsewhere."""
+        """A rational function; in float64, away from 0, 1 - 2 / (exp(2|x|) + 1)."""
         b = self.builder
-        size = self._intrinsic("llvm.fabs", x)
-        top, bottom = _TANH[self.kind.name]
-        square = b.fmul(x, x)
-        ratio = self._horner(top, square)
-        if len(bottom) > 1:
-            ratio = b.fdiv(ratio, self._horner(bottom, square))
+        top, bottom, edge = _TANH[self.kind.name]
+        if self.kind.name == "float32":
+            x = self._at_most(self._at_least(x, -edge), edge)
+            square = b.fmul(x, x)
+            ratio = b.fdiv(self._horner(top, square), self._horner(bottom, square))
+            return b.fmul(x, ratio)
+        size, square = self._intrinsic("llvm.fabs", x), b.fmul(x, x)
+        ratio = b.fdiv(self._horner(top, square), self._horner(bottom, square))
         near = self.fma(b.fmul(x, square), ratio, x)
         grown = b.fadd(self.exp(b.fadd(size, size)), self.number(1.0))
         far = b.fsub(self.number(1.0), b.fdiv(self.number(2.0), grown))
         far = self._intrinsic("llvm.copysign", far, x)
-        return self.where(self.compare("<", size, self.number(_TANH_SMALL)), near, far)
+        return self.where(self.compare("<", size, self.number(edge)), near, far)
 
     def log(self, x: ir.Value) -> ir.Value:
         """The natural logarithm, by the C library's function for each lane."""
@@ -250,6 +277,9 @@ class Lanes:
         for c in coefficients[1:]:
             value = self.fma(value, x, self.number(c))
         return value
+
+    def _bits(self, value: float) -> ir.Value:
+        return self.builder.bitcast(self.number(value), self.kind.bits)
 
     def _integers(self, value: int) -> ir.Constant:
         return ir.Constant(self.kind.bits, [value] * self.kind.lanes)
