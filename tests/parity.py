@@ -79,6 +79,74 @@ def lstm_layer_norm(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) ->
     return {**values, "i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(norm(c, "c"))}
 
 
+def lstm_peephole(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    wx, rh = _blocks(w, x, s["h"], 4)
+    pi, pf, pg, po = (a + b for a, b in zip(wx, rh, strict=True))
+    pi, pf = pi + w["p_i"] * s["c"], pf + w["p_f"] * s["c"]
+    i, f, g = sigmoid(pi), sigmoid(pf), np.tanh(pg)
+    c = f * s["c"] + i * g
+    po = po + w["p_o"] * c
+    o = sigmoid(po)
+    pre = {"i.pre": pi, "f.pre": pf, "g.pre": pg, "o.pre": po}
+    return {**pre, "i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(c)}
+
+
+def lstm_coupled(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    wx, rh = _blocks(w, x, s["h"], 3)
+    pf, pg, po = (a + b for a, b in zip(wx, rh, strict=True))
+    f, g, o = sigmoid(pf), np.tanh(pg), sigmoid(po)
+    c = f * s["c"] + (1 - f) * g
+    pre = {"f.pre": pf, "g.pre": pg, "o.pre": po}
+    return {**pre, "i": 1 - f, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(c)}
+
+
+def janet(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    wx, rh = _blocks(w, x, s["h"], 2)
+    before, pg = (a + b for a, b in zip(wx, rh, strict=True))
+    f, i, g = sigmoid(before), 1 - sigmoid(before - 1), np.tanh(pg)
+    values = {"f.pre": before, "g.pre": pg, "i": i, "f": f, "g": g}
+    return {**values, "h": f * s["h"] + i * g}
+
+
+def light_gru(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    wx, rh = _blocks(w, x, s["h"], 2)
+    pz, pn = (a + b for a, b in zip(wx, rh, strict=True))
+    z, n = sigmoid(pz), np.maximum(pn, 0)
+    return {"z.pre": pz, "n.pre": pn, "z": z, "n": n, "h": z * s["h"] + (1 - z) * n}
+
+
+def indrnn(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    before = x @ w["weight_ih"].T + w["u"] * s["h"] + w["bias_ih"]
+    return {"s.pre": before, "h": np.maximum(before, 0)}
+
+
+def slstm(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    wx, rh = _blocks(w, x, s["h"], 4)
+    pi, pf, pg, po = (a + b for a, b in zip(wx, rh, strict=True))
+    log_past = np.where(s["n"] > 0, pf + s["m"], pi)  # nothing written: on the scale of the input
+    m = np.maximum(log_past, pi)
+    i, f = np.exp(pi - m), np.exp(log_past - m)
+    g, o = np.tanh(pg), sigmoid(po)
+    c, n = f * s["c"] + i * g, f * s["n"] + i
+    h = o * c / np.where(n > 0, n, 1)
+    pre = {"i.pre": pi, "f.pre": pf, "g.pre": pg, "o.pre": po}
+    return {**pre, "i": i, "f": f, "g": g, "o": o, "c": c, "n": n, "m": m, "h": h}
+
+
+def minlstm(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    pi, pf, g = np.split(x @ w["weight_ih"].T + w["bias_ih"], 3, -1)
+    total = sigmoid(pf) + sigmoid(pi)
+    i, f = sigmoid(pi) / total, sigmoid(pf) / total
+    pre = {"i.pre": pi, "f.pre": pf, "g.pre": g}
+    return {**pre, "i": i, "f": f, "h": f * s["h"] + i * g}
+
+
+def mingru(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    pz, n = np.split(x @ w["weight_ih"].T + w["bias_ih"], 2, -1)
+    z = sigmoid(pz)
+    return {"z.pre": pz, "n.pre": n, "z": z, "h": (1 - z) * s["h"] + z * n}
+
+
 @dataclass(frozen=True)
 class Row:
     """One cell: its step by hand, its class in torch.nn, what else it can do."""
@@ -87,6 +155,7 @@ class Row:
     torch: type[torch.nn.RNNBase] | None = None
     options: Mapping[str, Any] = ()  # type: ignore[assignment]
     projects: bool = False
+    positive: tuple[str, ...] = ()  # states that are sums of weights
 
 
 CELLS: dict[str, Row] = {
@@ -100,6 +169,14 @@ CELLS: dict[str, Row] = {
     "gru": Row(gru, torch.nn.GRU),
     "gru_paper": Row(gru_paper),
     "lstm_layer_norm": Row(lstm_layer_norm, projects=True),
+    "lstm_peephole": Row(lstm_peephole, projects=True),
+    "lstm_coupled": Row(lstm_coupled, projects=True),
+    "janet": Row(janet),
+    "light_gru": Row(light_gru),
+    "indrnn": Row(indrnn),
+    "slstm": Row(slstm, projects=True, positive=("n",)),
+    "minlstm": Row(minlstm),
+    "mingru": Row(mingru),
 }
 
 ENGINES: dict[str, tuple[str, ...]] = {
@@ -124,7 +201,16 @@ def flat(state: State) -> list[Tensor]:
 
 
 def random_state(module: Any, batch: int) -> Any:
-    """A state of a stack that is not zero."""
+    """A state of a stack that is not zero, and that its cell can come to."""
     from gatewise.types import map_state
 
-    return map_state(torch.randn_like, module.zero_state(batch))
+    state, law = map_state(torch.randn_like, module.zero_state(batch)), module._law
+    positive = CELLS[law.name].positive if law.name in CELLS else ()
+    if not positive:
+        return state
+
+    def mended(parts: Any) -> Any:
+        named = zip(law.states, parts, strict=True)
+        return tuple(part.abs() + 0.5 if name in positive else part for name, part in named)
+
+    return mended(state) if isinstance(state[0], Tensor) else tuple(map(mended, state))

@@ -34,8 +34,19 @@ from tolerances import assert_close
 T, B, I, H = 6, 3, 2, 4  # noqa: E741
 EVERY_NAME = [(cell, name) for cell in CELLS for name in REGISTRY[cell].law.names()]
 NAMES = pytest.mark.parametrize(("cell", "name"), EVERY_NAME)
-LSTMS = pytest.mark.parametrize("cell", ["lstm", "lstm_layer_norm"])
-GRUS = pytest.mark.parametrize("cell", ["gru", "gru_paper"])
+LSTMS = pytest.mark.parametrize(
+    "cell", ["lstm", "lstm_layer_norm", "lstm_peephole", "lstm_coupled"]
+)
+CANDIDATES = {
+    "gru": "n",
+    "gru_paper": "n",
+    "janet": "g",
+    "light_gru": "n",
+    "minlstm": "g.pre",
+    "mingru": "n.pre",
+}
+"""Cells whose memory is h -> the name of what may be written to it."""
+GATED = pytest.mark.parametrize("cell", [c for c in CELLS if REGISTRY[c].law.controls])
 
 
 def _cell(name: str, **options: Any) -> gw.cells.Cell:
@@ -66,6 +77,10 @@ def test_every_name_is_recorded_and_controlled(cell: str, name: str) -> None:
     assert torch.equal(held[name][2], value)
     for other in net.law.names():
         assert torch.equal(held[other][:2], free[other][:2]), "the past is as it was"
+    if cell == "slstm" and name in ("m", "m.new"):  # the scale of c and n, and of nothing else
+        assert_close(held["h"], free["h"])
+        assert not torch.isclose(held["c"][2], free["c"][2]).any()
+        return
     assert not torch.equal(held["h"][2:], free["h"][2:]), "the future is not"
 
 
@@ -101,11 +116,9 @@ def test_a_control_of_the_state_is_seen_by_the_next_step(cell: str) -> None:
 
 def _output(net: gw.cells.Cell, c: Tensor) -> Tensor:
     """What the cell lets out where its output gate is 1."""
-    if net.law.name == "lstm":
-        return torch.tanh(c)
-    return torch.tanh(
-        torch.nn.functional.layer_norm(c, c.shape[-1:], net.scale_c, net.shift_c)  # type: ignore[arg-type]
-    )
+    if net.law.name == "lstm_layer_norm":
+        c = torch.nn.functional.layer_norm(c, c.shape[-1:], net.scale_c, net.shift_c)  # type: ignore[arg-type]
+    return torch.tanh(c)
 
 
 @LSTMS
@@ -156,8 +169,8 @@ def test_memory_write(cell: str) -> None:
     assert torch.equal(held["c"], held["g"])
 
 
-@GRUS
-def test_memory_controls_of_a_gru(cell: str) -> None:
+@pytest.mark.parametrize("cell", CANDIDATES)
+def test_memory_controls_where_the_memory_is_h(cell: str) -> None:
     net, x = _cell(cell), _x()
     kept = _run(net, x, Control.keep(time=slice(2, 5)))
     for t in range(2, 5):
@@ -166,12 +179,21 @@ def test_memory_controls_of_a_gru(cell: str) -> None:
     reset = _run(net, x, Control.reset(time=[2]))
     assert torch.equal(reset["h"][2], torch.zeros(B, H))
     written = _run(net, x, Control.write())
-    assert torch.equal(written["h"], written["n"])
+    assert torch.equal(written["h"], written[CANDIDATES[cell]])
+
+
+def test_every_gated_cell_has_all_memory_controls() -> None:
+    """So that each is in one of the tests above, or in a file of its own (slstm)."""
+    assert all(
+        set(c.law.controls) in ({"keep", "reset", "write"}, set()) for c in REGISTRY.values()
+    )
+    gated = {name for name, c in REGISTRY.items() if c.law.controls}
+    assert gated == {*LSTMS.args[1], *CANDIDATES, "slstm"}
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("cell", ["lstm", "lstm_layer_norm", "gru", "gru_paper"])
+@GATED
 def test_keep_is_bit_for_bit_under_zoneout(cell: str, dtype: torch.dtype, training: bool) -> None:
     net = REGISTRY[cell](I, H, zoneout=0.3, dtype=dtype).train(training)
     state = "c" if "c" in net.law.states else "h"
@@ -195,7 +217,7 @@ def test_keep_for_some_units_of_one_layer() -> None:
 
 
 @pytest.mark.parametrize("control", ["keep", "reset", "write"])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu"])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "indrnn"])
 def test_a_plain_cell_says_that_it_cannot(cell: str, control: str) -> None:
     with pytest.raises(
         OptionError, match=rf"^cell {cell} cannot express memory {control} \(it has"
@@ -231,7 +253,7 @@ def test_a_select_of_a_part_leaves_nan_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("cell", ["lstm", "lstm_layer_norm", "gru", "gru_paper"])
+@GATED
 def test_a_memory_control_keeps_a_bad_input_out_of_the_memory(cell: str, bad: float) -> None:
     """0 times NaN is NaN: a gate held at 0 must close all the same."""
     net, x = _cell(cell), _x()

@@ -80,6 +80,7 @@ def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
         {"softmax": "adaptive", "cutoffs": (5,)},
         {"learned_state": True, "decoder": "tanh"},
         {"hidden_sizes": (4, 6), "cell": "lstm_layer_norm"},
+        {"cell": "mingru"},
     ],
     ids=str,
 )

@@ -16,6 +16,8 @@ from tolerances import assert_close
 
 T, B, I, H = 6, 3, 2, 4  # noqa: E741
 EACH = pytest.mark.parametrize("cell", CELLS)
+# Where a unit may be without effect: behind a relu; gru_paper's r acts through a dropped matrix alone.
+MAY_BE_SILENT = ("rnn_relu", "gru_paper", "light_gru", "indrnn")
 
 
 @EACH
@@ -102,18 +104,19 @@ def test_weight_drop_is_one_mask_of_the_recurrent_weights(cell: str) -> None:
         p.grad = None
     stack(x).h.sum().backward()
     recurrent = [n for n in ("weight_hh_l0", "weight_hn_l0") if hasattr(stack, n)]
+    recurrent = [n for n in recurrent if stack.get_parameter(n).numel()]
     for name, p in stack.named_parameters():
         dropped = float((p.grad == 0).float().mean())
         if name in recurrent:
             assert 0.1 < dropped < 0.9, name
-        elif name == "weight_ih_l0" and cell not in ("rnn_relu", "gru_paper"):
-            # In those two a unit may be without effect: r acts through the dropped matrix alone.
+        elif name == "weight_ih_l0" and cell not in MAY_BE_SILENT:
             assert dropped == 0, name
     torch.manual_seed(1)
     first = stack(x).h
     torch.manual_seed(1)
     assert torch.equal(stack(x).h, first)
-    assert not torch.equal(stack(x).h, first)
+    # A cell without recurrent matrices has nothing to drop.
+    assert torch.equal(stack(x).h, first) != bool(recurrent)
     stack.eval()
     assert torch.equal(stack(x).h, stack(x).h)
 

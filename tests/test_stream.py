@@ -151,7 +151,7 @@ def test_the_state_is_a_copy() -> None:
     assert all(torch.equal(after[name], part) for name, part in stream.state.items())
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "slstm"])
 @pytest.mark.parametrize("sizes", [4, [5, 3]])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_saved_and_restored(cell: str, sizes: Any, steps: int, tmp_path: Path) -> None:

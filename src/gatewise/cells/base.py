@@ -28,7 +28,7 @@ class Law:
         function: the equations, ``(a, s[, p]) -> (next states, gates)``.
         pre: the pre-activations in stacking order: row blocks of weight_ih (and of weight_hh).
         states: state name -> start value; h first, and the output is h.
-        recurrent: the blocks that weight_hh has, in order. Default: all of `pre`.
+        recurrent: the blocks that weight_hh has, in order; () for none. Default: all of `pre`.
         params: further parameters, name -> "vector" (H,), "matrix" or "recurrent" (H, H; a
             recurrent one is what DropConnect drops).
         starts: parameter name -> its initial value. Default: as every other weight.
@@ -125,11 +125,9 @@ def weight_shapes(
         shapes |= {"bias_ih": (rows,), "bias_hh": (recurrent,)}
     if proj_size:
         shapes["weight_hr"] = (proj_size, hidden_size)
+    matrix = (hidden_size, proj_size or hidden_size)
     for name, kind in law.params.items():
-        if kind == "vector":
-            shapes[name] = (hidden_size,)
-        else:
-            shapes[name] = (hidden_size, proj_size or hidden_size)
+        shapes[name] = (hidden_size,) if kind == "vector" else matrix
     return shapes
 
 
@@ -373,7 +371,12 @@ def start_state(
 
 def input_part(weights: Weights, x: Tensor) -> Tensor:
     """W x + b_ih for one step or all of them: (..., G H)."""
-    return nn.functional.linear(x, weights.ih, weights.b_ih)
+    part = nn.functional.linear(x, weights.ih, weights.b_ih)
+    if weights.hh.shape[0]:
+        return part
+    # No block is recurrent: R h + b_hh is empty, and joined so that R and b_hh have a gradient.
+    rows = weights.hh.sum(-1) if weights.b_hh is None else weights.hh.sum(-1) + weights.b_hh
+    return torch.cat([part, rows.to(part.dtype).expand(*part.shape[:-1], 0)], -1)
 
 
 def pre_inputs(
