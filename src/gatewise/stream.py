@@ -22,6 +22,7 @@ from gatewise.generate.context import device_of
 from gatewise.modes import evaluating
 from gatewise.stack import Layers
 from gatewise.types import State, clone, map_state, select
+from gatewise.unrolling import check_kinds
 
 if TYPE_CHECKING:
     from gatewise.probe import Control, Record, Records
@@ -71,6 +72,7 @@ class Stream:
                 "expected a net that reads forwards, found a bidirectional one: it needs the end "
                 "of the sequence; call it on the whole"
             )
+        check_kinds(record, control)
         if record is not None and record.grad:
             raise OptionError("a stream keeps no graph: leave out grad=True")
         self.model, self.batch = model, batch

@@ -114,7 +114,7 @@ def run_plan(
 ) -> Unrolled:
     """Complete a plan of layers and run it; `state` of the result has one part per direction."""
     steps, batch = x.shape[0], x.shape[1]
-    _check_kinds(record, control)
+    check_kinds(record, control)
     states = _matched(plan, x, states)
     plan = replace(
         plan,
@@ -180,7 +180,8 @@ def check_input(x: Tensor, input_size: int) -> None:
         raise ShapeError(f"expected x of a floating-point dtype, found {x.dtype}")
 
 
-def _check_kinds(record: object, control: object) -> None:
+def check_kinds(record: object, control: object) -> None:
+    """Raise OptionError unless these are a Record and a Control, or None."""
     for name, value, kind in (("record", record, Record), ("control", control, Control)):
         if value is not None and not isinstance(value, kind):
             raise OptionError(

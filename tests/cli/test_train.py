@@ -149,13 +149,30 @@ def test_resume_takes_the_options_of_the_run(gatewise: Any, text: Path, tmp_path
     assert "hidden_size" in called.err.splitlines()[-1]
 
 
-def test_resume_where_nothing_is_begins(gatewise: Any, text: Path, tmp_path: Path) -> None:
+def test_resume_where_nothing_is_says_so(gatewise: Any, text: Path, tmp_path: Path) -> None:
     called = gatewise("train", "lm", text, "--out", tmp_path / "run", *SMALL, "--resume")
-    assert called.status == 0, called.err
-    assert "starting from the beginning" in called.err
+    assert called.status == 2
+    assert "expected a run folder, found nothing" in called.err
+    assert not (tmp_path / "run").exists()
+    assert gatewise("train", "lm", text, "--out", tmp_path / "run", *SMALL).status == 0
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     called = gatewise("train", "lm", text, "--out", tmp_path / "run", *SMALL, "--resume")
     assert called.status == 0, called.err
+    assert "starting from the beginning" in called.err
+
+
+def test_a_run_stopped_before_its_first_step_keeps_its_options(
+    gatewise: Any, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gatewise.train.loop._Loop._step", stop)
+        gatewise("train", "lm", text, "--out", tmp_path / "run", *SMALL)
+    called = gatewise("train", "lm", text, "--out", tmp_path / "run", "--resume", "--json")
+    assert called.status == 0, called.err
+    assert stored(tmp_path / "run", "model")["hidden_size"] == 8
 
 
 def test_a_short_run_has_a_short_warmup(gatewise: Any, text: Path, tmp_path: Path) -> None:

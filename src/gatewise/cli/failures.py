@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 
@@ -60,6 +61,10 @@ def _is_parser_error(error: BaseException) -> bool:
 
 def _parser_line(error: BaseException) -> str:
     line = _one_line(str(error)).rstrip(".")
+    # "parameter --out requires an argument": said also where --out was not given at all
+    line = re.sub(
+        r"^.*parameter (--\S+) requires an argument$", r"\1 is missing, or its value", line
+    )
     chain = [name for name in (getattr(error, "command_chain", None) or ()) if name]
     page = " ".join(["gatewise", *chain, "--help"])
     return f"{line[:1].lower()}{line[1:]}; `{page}` lists what there is"

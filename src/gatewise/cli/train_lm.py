@@ -14,6 +14,7 @@ from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of, given
 from gatewise.cli.watching import SampleWatcher, Write, writer
+from gatewise.errors import OptionError
 from gatewise.mappings import LanguageLearner, LanguageModelOptions, StreamOptions
 from gatewise.presets import PRESETS
 from gatewise.text.corpora import Corpus
@@ -102,6 +103,11 @@ def train_lm(
     training: Annotated[TrainFlags, Parameter(name="*")] = TrainFlags(),  # noqa: B008
 ) -> int:
     """Train a language model on your texts; `gatewise train lm --help` says more."""
+    if resume and not out.exists():
+        raise OptionError(
+            f"--resume: expected a run folder, found nothing at {out}: "
+            "leave --resume out to begin a new run there"
+        )
     if not resume and out.exists():
         RunFolder.create(out).close()  # refuses a folder in use before any text is read
     chosen = _settings(out if resume else None, preset, config, (text, model, streams, training))

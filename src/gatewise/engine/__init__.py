@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from gatewise.engine.base import Direction, Engine, Plan, Result
-from gatewise.engine.choose import EngineInfo, choose, engines
+from gatewise.engine.choose import EngineInfo, check_engine, choose, engines
 
-__all__ = ["Direction", "Engine", "EngineInfo", "Plan", "Result", "choose", "engines"]
+__all__ = [
+    "Direction",
+    "Engine",
+    "EngineInfo",
+    "Plan",
+    "Result",
+    "check_engine",
+    "choose",
+    "engines",
+]

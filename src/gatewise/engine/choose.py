@@ -64,7 +64,15 @@ def choose(plan: Plan, x: Tensor, engine: str = "auto") -> Engine:
             if why is not None:
                 raise EngineError(f"engine {engine} cannot run this: {why}; use engine='auto'")
             return candidate
-    raise unknown("engine", engine, ["auto", *(e.name for e in ORDER)])
+    check_engine(engine)
+    raise AssertionError(engine)
+
+
+def check_engine(name: str) -> None:
+    """Raise UnknownNameError unless `name` is "auto" or an engine's."""
+    names = ["auto", *(e.name for e in ORDER)]
+    if name not in names:
+        raise unknown("engine", name, names)
 
 
 def _first(plan: Plan, x: Tensor) -> Engine:

@@ -15,7 +15,7 @@ from gatewise.errors import DivergedError, OptionError
 from gatewise.generate.choose import Ngrams, offsets
 from gatewise.generate.context import Context, Stepper, TokenModel, read
 from gatewise.generate.endings import Writer
-from gatewise.generate.options import SamplingOptions
+from gatewise.generate.options import MOST_SAMPLES, SamplingOptions
 from gatewise.generate.sampling import BEFORE, Sample, TextDecoder, first_input, repetition_penalty
 from gatewise.types import State, select
 
@@ -88,6 +88,8 @@ def beam_search(
     Raises:
         OptionError: if an option is outside its range.
     """
+    if width > MOST_SAMPLES:
+        raise OptionError(f"width: expected at most {MOST_SAMPLES:,} beams, found {width:,}")
     if not 1 <= n_best <= width:
         raise OptionError(f"expected 1 <= n_best <= width, found n_best {n_best}, width {width}")
     if not 0 <= length_penalty < math.inf:

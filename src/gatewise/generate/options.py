@@ -9,6 +9,9 @@ from numbers import Real
 
 from gatewise.errors import OptionError
 
+MOST_SAMPLES = 4096
+"""Samples, or beams, of one batch: each takes a state and a row of scores."""
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -76,6 +79,8 @@ class SamplingOptions:
             raise OptionError(f"bias: expected id -> number, found {self.bias!r}")
         for name, least in (("max_tokens", 0), ("top_k", 0), ("no_repeat_ngram", 0), ("n", 1)):
             _whole(name, getattr(self, name), least)
+        if self.n > MOST_SAMPLES:
+            raise OptionError(f"n: expected at most {MOST_SAMPLES:,} at once, found {self.n:,}")
         for name in ("lines", "sentences", "max_characters"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), 1)

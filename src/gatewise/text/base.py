@@ -35,6 +35,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def replace_surrogates(text: str) -> str:
     """`text` with each lone surrogate, which UTF-8 cannot hold, as U+FFFD."""
+    if not isinstance(text, str):
+        raise DataError(f"expected a text, found {type(text).__name__}")
     return text if text.isascii() else _SURROGATES.sub(REPLACEMENT, text)
 
 

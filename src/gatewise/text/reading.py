@@ -22,6 +22,8 @@ from typing import IO, TypeAlias, cast
 from gatewise.errors import DataError, OptionError
 from gatewise.text.documents import CHUNK, Document, Unusable, naming, survey
 
+_NAMED = 5  # skipped things that are told one by one
+
 __all__ = ["Document", "Reading", "Sources", "find_documents", "read_texts", "split_of"]
 
 PathLike: TypeAlias = "str | Path"
@@ -56,7 +58,9 @@ class Reading:
         if not reasons:
             return ""
         parts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        return f"skipped: {parts}"
+        names = [name for name, _ in self.skipped]
+        which = f" ({', '.join(names)})" if len(names) <= _NAMED else ""
+        return f"skipped: {parts}{which}"
 
 
 def read_texts(sources: Sources, errors: str = "strict") -> Iterator[tuple[str, str]]:

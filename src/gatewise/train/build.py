@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.engine import check_engine
 from gatewise.errors import OptionError, unknown
 from gatewise.mappings.options import LanguageModelConfig, LanguageModelOptions
 from gatewise.mappings.seq_to_seq import LanguageModel
@@ -45,6 +46,7 @@ def language_learner(
     model.validate()
     config = LanguageModelConfig.from_options(model, corpus.tokenizer.vocab_size)
     training.validate()
+    check_engine(engine)
     device = open_device(training.device)
     check_memory(config, streams, training, device)
     torch.manual_seed(training.seed)

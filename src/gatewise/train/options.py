@@ -28,7 +28,7 @@ class TextOptions:
     """char, byte, word (with <eos> per line), or bpe."""
 
     vocab_size: int | None = None
-    """Largest vocabulary; default: all characters or words, 4,096 pieces for bpe."""
+    """Largest vocabulary; default: all characters or words, 8,192 pieces for bpe."""
 
     min_count: int = 1
     """Leave out what occurs less often than this in the training text."""

@@ -16,8 +16,9 @@ def compare(stored: dict[str, Any], found: dict[str, Any]) -> list[str]:
     for part in ("mapping", "model", "streams", "data"):
         if stored.get(part) != found.get(part):
             was, now = _first_difference(part, stored.get(part), found.get(part))
+            why = " (another text, or another --tokenizer)" if "vocab_size" in was else ""
             raise OptionError(
-                f"the run was begun with {was}, found {now}: resume it with the same, "
+                f"the run was begun with {was}, found {now}{why}: resume it with the same, "
                 "or begin another with a new --out"
             )
     old, new = stored.get("training", {}), found["training"]

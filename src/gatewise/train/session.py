@@ -94,6 +94,8 @@ class Session:
                 self.run.path,
             )
         )
+        if self.counters.step == 0:
+            self.save()  # from here on the run's options are in its folder, whatever happens
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         for note in checkpoint.notes:
