@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pytest
@@ -165,9 +167,24 @@ def _controls() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_name_is_controlled(cell: str) -> None:
+    """One kernel in which all names have a control, most of which change nothing."""
+    stack = build(cell, bidirectional=True)
+    names = stack.directions()[0].names
+    neutral = reduce(or_, (gw.Control.scale(n, 1.0) for n in names))
+    makes = list(_controls().values())
+    for k, name in enumerate(names):
+        for make in (makes[k % len(makes)], makes[(3 * k + 1) % len(makes)]):
+            control = neutral | make(name)
+            compare(stack, numbers(), control=control, record=gw.Record(*names), start=3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("control", _controls())
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_name_is_controlled(cell: str, control: str) -> None:
+def test_every_name_is_controlled_alone(cell: str, control: str) -> None:
+    """A kernel for each name: minutes of compilation."""
     stack = build(cell, num_layers=2, bidirectional=True)
     make = _controls()[control]
     names = stack.directions()[0].names
