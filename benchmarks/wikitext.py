@@ -10,7 +10,8 @@ of gatewise in it), each a process of its own.
 Plain SGD at a rate of 20 is chaotic: one weight moved by one rounding (``--nudge 1``) gives losses 0.1 apart
 after 75 steps, on either side. So two programs agree after an epoch only if they round alike at each
 step. ``--plain-cost`` takes torch's own cross entropy in place of gatewise's chunked one, which rounds in
-another order; everything else stays, and then, without dropout, the two sides must agree in every digit.
+another order; everything else stays, and then, without dropout, both sides take the same steps bit for bit and
+agree after the epoch but for the evaluation's own rounding.
 """
 
 from __future__ import annotations
