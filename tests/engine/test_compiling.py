@@ -19,7 +19,7 @@ from gatewise.engine.cpu import compiling, making
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(making, "_MADE", {})
+    making.kernels.cache_clear()
     return tmp_path / "gatewise" / "kernels"
 
 
@@ -32,7 +32,7 @@ def run() -> torch.Tensor:
 def test_a_kernel_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run()
     assert len(list(folder.iterdir())) == 1
-    making._MADE.clear()
+    making.kernels.cache_clear()
 
     def fail(_: object) -> None:
         raise AssertionError("compiled again")
@@ -48,7 +48,7 @@ def test_a_damaged_file_is_replaced(folder: Path, damage: str) -> None:
     whole = path.read_bytes()
     flipped = bytes([whole[0] ^ 1]) + whole[1:]
     path.write_bytes({"cut": whole[:-9], "flipped": flipped, "empty": b""}[damage])
-    making._MADE.clear()
+    making.kernels.cache_clear()
     assert torch.equal(run(), first)
     assert path.read_bytes() == whole
 
@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(making, "_MADE", {})
+    making.kernels.cache_clear()
     assert run().shape == (4, 2, 5)
 
 

@@ -19,9 +19,9 @@ from gatewise.errors import OptionError, ShapeError, unknown
 from gatewise.types import State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Law:
-    """Everything that makes one kind of cell.
+    """Everything that makes one kind of cell; two laws are equal only if they are the same object.
 
     Args:
         name: how it is called in a configuration.

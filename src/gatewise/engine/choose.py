@@ -58,14 +58,12 @@ def choose(plan: Plan, x: Tensor, engine: str = "auto") -> Engine:
     """
     if engine == "auto":
         return _first(plan, x)
-    for candidate in ORDER:
-        if candidate.name == engine:
-            why = candidate.available() or candidate.refusal(plan, x)
-            if why is not None:
-                raise EngineError(f"engine {engine} cannot run this: {why}; use engine='auto'")
-            return candidate
     check_engine(engine)
-    raise AssertionError(engine)
+    named = next(e for e in ORDER if e.name == engine)
+    why = named.available() or named.refusal(plan, x)
+    if why is not None:
+        raise EngineError(f"engine {engine} cannot run this: {why}; use engine='auto'")
+    return named
 
 
 def check_engine(name: str) -> None:
@@ -78,8 +76,7 @@ def check_engine(name: str) -> None:
 def _first(plan: Plan, x: Tensor) -> Engine:
     reasons: list[str] = []
     for candidate in ORDER:
-        why = candidate.available() or candidate.refusal(plan, x)
-        why = why or candidate.reluctance(plan, x)
+        why = candidate.available() or candidate.refusal(plan, x) or candidate.reluctance(plan, x)
         if why is None:
             _say(candidate.name, "; ".join(reasons) or "the fastest that can run this")
             return candidate

@@ -15,11 +15,9 @@ from gatewise.engine.base import (
     Result,
     States,
     autocast_dtype,
-    valid_steps,
 )
-from gatewise.engine.naming import matching_rules
+from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.probing import Probe
-from gatewise.probe import Rule
 
 
 class ReferenceEngine:
@@ -42,27 +40,20 @@ class ReferenceEngine:
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
-        valid = valid_steps(plan.lengths, x.shape[0])
-        if valid is not None:
-            # What stands in the padding (even NaN) must not reach a gradient.
-            x = torch.where(valid, x, torch.zeros_like(x))
-        rules = matching_rules(plan)
-        finals: list[dict[str, Tensor]] = []
-        record: dict[str, Tensor] = {}
-        for number, layer in enumerate(plan.layers):
-            outputs = []
-            for direction in layer:
-                k = len(finals)
-                loop = _Loop(direction, plan, rules[k], valid)
-                h, final = loop.run(x, states[k])
-                outputs.append(h)
-                finals.append(final)
-                record |= loop.recorded
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-            mask = plan.mask(number)
-            if mask is not None:
-                x = x * mask
-        return Result(x, tuple(finals), record)
+        return run_layers(plan, x, states, _run)
+
+
+def _run(
+    direction: Direction,
+    plan: Plan,
+    rules: Rules,
+    valid: Tensor | None,
+    x: Tensor,
+    state: Mapping[str, Tensor],
+) -> Part:
+    loop = _Loop(direction, plan, rules, valid)
+    h, final = loop.run(x, state)
+    return Part(h, final, loop.recorded)
 
 
 class _Loop:
@@ -72,7 +63,7 @@ class _Loop:
         self,
         direction: Direction,
         plan: Plan,
-        rules: Mapping[str, list[Rule]],
+        rules: Rules,
         valid: Tensor | None,
     ) -> None:
         self._direction = direction

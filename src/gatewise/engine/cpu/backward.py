@@ -10,7 +10,7 @@ from gatewise.cells.equations import Expr
 from gatewise.engine.cpu.emit import BackwardPass
 from gatewise.engine.cpu.lanes import I64, Kind
 from gatewise.engine.cpu.layout import Layout
-from gatewise.engine.cpu.program import ROWS, Program
+from gatewise.engine.cpu.program import BACKWARD_WIDE, ROWS, Program
 from gatewise.engine.cpu.rows import Loops, Row
 
 
@@ -32,17 +32,10 @@ class _BackwardRow(Row):
 
 def emit_backward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
     """The backward kernel of a layout."""
-    wide = 2
-    k = Loops(module, layout, kind, "backward", wide)
-    p, b = k.p, k.p.builder
-    first, end, threads = p.share(p.number("panels"))
-    with p.loop(I64(0), p.number("T"), "s") as s:
-        t = k.time(s)
-        with p.loop(first, end, "panel") as panel:
-            k.blocks(ROWS, lambda r, n: _backward_block(k, s, t, panel, r, n))
-        p.barrier(b.mul(threads, b.add(s, I64(1))))
-    p.finish()
-    return p
+    k = Loops(module, layout, kind, "backward", BACKWARD_WIDE)
+    return k.over_time(
+        ROWS, lambda s, t, panel, first, rows: _backward_block(k, s, t, panel, first, rows)
+    )
 
 
 def _backward_block(

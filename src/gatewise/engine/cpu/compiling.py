@@ -66,14 +66,6 @@ def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
         return [engine.get_function_address(name) for name in names]
 
 
-def assembly(module: ir.Module) -> str:
-    """The machine code of `module` as text."""
-    with _LOCK:
-        parsed = llvm.parse_assembly(str(module))
-        _optimise(parsed)
-        return str(machine().emit_assembly(parsed))
-
-
 def _optimise(module: Any) -> None:
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=3)

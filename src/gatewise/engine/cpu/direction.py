@@ -12,17 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
 from gatewise.engine.cpu.packing import (
-    BACKWARD_WIDE,
     backward_panels,
     forward_panels,
     pad,
     pad_rows,
     padded,
 )
+from gatewise.engine.cpu.program import BACKWARD_WIDE
 
 _SMALL = 1 << 15  # products of a step below which a second thread costs more than it does
 
@@ -101,7 +100,7 @@ class _Unrolled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: Job, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         call = _Call(job, inputs)
-        outputs = call.forward()
+        outputs = call.forward(inputs)
         ctx.job, ctx.call = job, call
         ctx.save_for_backward(*inputs)
         return outputs
@@ -146,14 +145,13 @@ class _Call:
     def __init__(self, job: Job, inputs: Sequence[Tensor | None]) -> None:
         self.job, self.layout = job, job.layout
         law = self.layout.law
-        x, ih, hh, b_ih, b_hh, *rest = inputs
-        assert x is not None and ih is not None and hh is not None
+        x, ih, _, _, _, *rest = inputs
+        assert x is not None and ih is not None
         self.steps, self.batch = x.shape[0], x.shape[1]
         self.units = ih.shape[0] // len(law.pre)
         self.lanes = job.made.kind.lanes
         self.size = padded(self.units, self.lanes)
         self.like = x
-        self._x, self._ih, self._hh, self._b_ih, self._b_hh = x, ih, hh, b_ih, b_hh
         self._params = {
             n: pad(_solid(v), self.size) for n, v in zip(law.params, rest, strict=False)
         }
@@ -164,21 +162,23 @@ class _Call:
 
     # --- forward ---------------------------------------------------------------------------------
 
-    def forward(self) -> tuple[Tensor, ...]:
+    def forward(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """h and the last states."""
+        x, ih, hh, b_ih, b_hh = inputs[:5]
+        assert x is not None and ih is not None and hh is not None
         layout, job, law = self.layout, self.job, self.layout.law
         a = self._common(forward=True)
         xs = torch.nn.functional.linear(
-            self._x.reshape(-1, self._x.shape[-1]),
-            pad_rows(self._ih, len(law.pre), self.size),
-            self._input_bias(),
+            x.reshape(-1, x.shape[-1]),
+            pad_rows(ih, len(law.pre), self.size),
+            self._input_bias(b_ih, b_hh),
         )
         a.point("xs", xs)
         blocks = len(law.recurrent_blocks)
         if blocks:
-            a.point("weights", forward_panels(self._hh, blocks, self.size, self.lanes))
+            a.point("weights", forward_panels(hh, blocks, self.size, self.lanes))
         if layout.apart:
-            a.point("bias_h", self._hidden_bias())
+            a.point("bias_h", self._hidden_bias(b_hh))
         self._place_states(a)
         for slot in layout.kept:
             self.kept[slot] = a.point(slot, self._array())
@@ -193,7 +193,6 @@ class _Call:
         last = 0 if job.reverse else self.steps
         self._versions = self._current_versions()
         finals = [self.states[n][last, :, : self.units].clone() for n in law.states]
-        self._x = self._ih = self._hh = self._b_ih = self._b_hh = None  # type: ignore[assignment]
         return output[..., : self.units], *finals
 
     def _current_versions(self) -> list[int]:
@@ -229,27 +228,27 @@ class _Call:
     def _before(self, name: str) -> Tensor:
         return self.states[name][1:] if self.job.reverse else self.states[name][:-1]
 
-    def _input_bias(self) -> Tensor | None:
+    def _input_bias(self, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor | None:
         """b_ih, and b_hh where the two parts are only read together; (G Hp,)."""
-        if self._b_ih is None:
+        if b_ih is None:
             return None
         law = self.layout.law
-        bias = pad_rows(self._b_ih, len(law.pre), self.size)
+        bias = pad_rows(b_ih, len(law.pre), self.size)
         if self.layout.apart or not law.recurrent_blocks:
             return bias
-        assert self._b_hh is not None
-        hidden = pad_rows(self._b_hh, len(law.recurrent_blocks), self.size)
+        assert b_hh is not None
+        hidden = pad_rows(b_hh, len(law.recurrent_blocks), self.size)
         if law.recurrent_blocks == law.pre:
             return bias + hidden
         both = bias.view(len(law.pre), -1).clone()
         both[[law.pre.index(n) for n in law.recurrent_blocks]] += hidden.view(-1, self.size)
         return both.flatten()
 
-    def _hidden_bias(self) -> Tensor:
+    def _hidden_bias(self, b_hh: Tensor | None) -> Tensor:
         blocks = len(self.layout.law.recurrent_blocks)
-        if self._b_hh is None:
+        if b_hh is None:
             return self.like.new_zeros(blocks * self.size)
-        return _solid(pad_rows(self._b_hh, blocks, self.size))
+        return _solid(pad_rows(b_hh, blocks, self.size))
 
     # --- backward --------------------------------------------------------------------------------
 
@@ -391,7 +390,7 @@ class _Call:
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units
-        return 1 if work < _SMALL else threads.most_threads()
+        return 1 if work < _SMALL else torch.get_num_threads()
 
 
 def _solid(value: Tensor | None) -> Tensor:

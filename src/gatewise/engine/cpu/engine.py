@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gatewise.cells.base import Law, Weights, start_state
-from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype, valid_steps
-from gatewise.engine.naming import matching_rules
+from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
+from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.probing import Action
 from gatewise.engine.recorder import Recorder, recorded_names
 from gatewise.engine.reference import ReferenceEngine
@@ -35,7 +36,7 @@ class CompiledEngine:
 
     def available(self) -> str | None:
         """It needs llvmlite and 64 bits."""
-        if find_spec("llvmlite") is None:
+        if not _has_llvmlite():
             return "llvmlite is not installed"
         if sys.maxsize < 1 << 32 or platform.machine().lower() not in ("x86_64", "amd64"):
             return f"no kernels for {platform.machine()} yet"
@@ -69,25 +70,13 @@ class CompiledEngine:
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
-        valid = valid_steps(plan.lengths, x.shape[0])
-        if valid is not None:
-            x = torch.where(valid, x, torch.zeros_like(x))
-        rules = matching_rules(plan)
-        finals: list[dict[str, Tensor]] = []
-        record: dict[str, Tensor] = {}
-        for number, layer in enumerate(plan.layers):
-            outputs = []
-            for direction in layer:
-                k = len(finals)
-                h, final, recorded = _run(direction, plan, rules[k], valid, x, states[k])
-                outputs.append(h)
-                finals.append(final)
-                record |= recorded
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-            mask = plan.mask(number)
-            if mask is not None:
-                x = x * mask
-        return Result(x, tuple(finals), record)
+        return run_layers(plan, x, states, _run)
+
+
+@cache
+def _has_llvmlite() -> bool:
+    """Asked at every choice: looking for a package that is not loaded walks the whole path."""
+    return find_spec("llvmlite") is not None
 
 
 def _refusal_of_rules(rules: Sequence[Rule]) -> str | None:
@@ -124,12 +113,12 @@ def _refusal_of(direction: Direction, plan: Plan) -> str | None:
 def _run(
     direction: Direction,
     plan: Plan,
-    rules: Mapping[str, list[Rule]],
+    rules: Rules,
     valid: Tensor | None,
     x: Tensor,
     state: Mapping[str, Tensor],
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """h (T, B, H), the last state and what is recorded of one direction."""
+) -> Part:
+    """One direction over all steps."""
     # llvmlite is loaded by the first run, not by `import gatewise`
     from gatewise.engine.cpu.direction import Job, run
     from gatewise.engine.cpu.layout import Variant
@@ -168,7 +157,7 @@ def _run(
     h, final = run(
         job, x, weights.ih, weights.hh, weights.b_ih, weights.b_hh, weights.params, state
     )
-    return h, final, _recorded(job, direction, plan, valid, x)
+    return Part(h, final, _recorded(job, direction, plan, valid, x))
 
 
 def _started(
@@ -238,8 +227,7 @@ def _recorded(
     recorder = Recorder(direction, plan, plan.record, x.shape[0])
     if not recorder.rows:
         return recorder.finish_empty(x)
-    simple = recorder.takes_all(x.shape[0])
-    if simple:
+    if recorder.takes_all(x.shape[0]):
         return {
             direction.full(name): value if valid is None else torch.where(valid, value, 0.0)
             for name, value in job.slots.items()

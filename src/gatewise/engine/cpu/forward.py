@@ -48,21 +48,13 @@ def emit_forward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
     """The forward kernel of a layout."""
     count = len(layout.law.recurrent_blocks)
     k = Loops(module, layout, kind, "forward", count)
-    p, b = k.p, k.p.builder
-    first, end, threads = p.share(p.number("panels"))
-    with p.loop(I64(0), p.number("T"), "s") as s:
-        t = k.time(s)
-        with p.loop(first, end, "panel") as panel:
-            k.blocks(rows_of(count), lambda r, n: _forward_block(k, t, panel, r, n, count))
-        p.barrier(b.mul(threads, b.add(s, I64(1))))
-    p.finish()
-    return p
+    return k.over_time(
+        rows_of(count), lambda s, t, panel, first, rows: _forward_block(k, t, panel, first, rows)
+    )
 
 
-def _forward_block(
-    k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value, count: int
-) -> None:
-    p, b = k.p, k.p.builder
+def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:
+    p, b, count = k.p, k.p.builder, k.wide
     unit, depth = b.mul(panel, I64(k.kind.lanes)), p.number("H")
     if count:
         w = p.at(p.pointer("weights"), (b.mul(panel, depth), I64(count * k.kind.lanes)))

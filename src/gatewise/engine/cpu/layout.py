@@ -8,9 +8,9 @@ before it, ``n:c`` a state after the control of ``c.new``, ``i:pre:f`` an input 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from gatewise.cells.base import Law
 from gatewise.cells.derive import RULES, Backward, differentiate
@@ -42,6 +42,7 @@ class Variant:
     grad: bool = False
 
 
+@cache
 def refusal(law: Law) -> str | None:
     """Why the equations cannot be computed unit by unit, or None."""
     graph = law.graph
@@ -79,12 +80,6 @@ class Layout:
     def zoneout(self) -> Mapping[str, str]:
         """State -> "mask" or "share"."""
         return dict(self.variant.zoneout)
-
-    @property
-    def whole(self) -> tuple[str, ...]:
-        """The blocks whose pre-activation is read whole, with a recurrent part."""
-        blocks = self.law.recurrent_blocks
-        return tuple(n for n in self.graph.pre if n in blocks)
 
     def slot_of(self, name: str) -> str:
         """The slot of a name that can be recorded."""
@@ -146,8 +141,3 @@ class Layout:
         keys = (("pre", block), (f"pre.{part}", block))
         found = self.backward.gradients
         return tuple(found[key] for key in keys if key in found)
-
-
-def states_without_gradient(layout: Layout) -> Iterable[str]:
-    """States whose previous value the equations do not read."""
-    return (s for s in layout.law.states if ("state", s) not in layout.backward.gradients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from llvmlite import ir
@@ -38,17 +39,10 @@ class Kernels:
     backward: Kernel | None
 
 
-_MADE: dict[tuple[int, Variant, str], Kernels] = {}
-
-
+@cache
 def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
     """The kernels of a law, compiled at most once."""
-    name = str(dtype).removeprefix("torch.")
-    key = (id(law), variant, name)
-    found = _MADE.get(key)
-    if found is None or found.layout.law is not law:
-        found = _MADE[key] = _make(Layout(law, variant), name)
-    return found
+    return _make(Layout(law, variant), str(dtype).removeprefix("torch."))
 
 
 def _make(layout: Layout, name: str) -> Kernels:

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gatewise.engine.cpu.program import passes
-
-BACKWARD_WIDE = 2
+from gatewise.engine.cpu.program import BACKWARD_WIDE, passes
 
 
 def padded(units: int, lanes: int) -> int:

@@ -16,6 +16,9 @@ from gatewise.engine.cpu.lanes import I32, I64, VOID, Kind, Lanes
 ROWS = 6
 """Rows of the batch whose sums are in registers at once."""
 
+BACKWARD_WIDE = 2
+"""Registers of units in a panel of the backward kernel."""
+
 _UNROLL = 4
 
 

@@ -8,12 +8,16 @@ equations run on them at once. Time runs either way: every array has a stride.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from gatewise.engine.cpu.lanes import I1, I8, I64, Kind
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.program import ROWS, Program, passes, tile
+
+Body: TypeAlias = Callable[[ir.Value, ir.Value, ir.Value, ir.Value, ir.Value], None]
+"""(s-th step to be run, its time, panel, first row, number of rows)."""
 
 
 class Loops:
@@ -29,7 +33,19 @@ class Loops:
         self.scratch = self.p.builder.alloca(kind.scalar, I64(size), name="scratch")
         self.scratch.align = kind.lanes * kind.itemsize
 
-    def blocks(self, most: int, body: Callable[[ir.Value, ir.Value], None]) -> None:
+    def over_time(self, most: int, body: Body) -> Program:
+        """The whole kernel: all steps, this thread's panels, rows in blocks of `most` at most."""
+        p, b = self.p, self.p.builder
+        first, end, threads = p.share(p.number("panels"))
+        with p.loop(I64(0), p.number("T"), "s") as s:
+            t = b.add(p.number("t0"), b.mul(s, p.number("dir")))
+            with p.loop(first, end, "panel") as panel:
+                self._blocks(most, lambda row, count: body(s, t, panel, row, count))
+            p.barrier(b.mul(threads, b.add(s, I64(1))))
+        p.finish()
+        return p
+
+    def _blocks(self, most: int, body: Callable[[ir.Value, ir.Value], None]) -> None:
         """Rows in blocks of nearly equal size, `most` at most: body(first, count)."""
         p, b = self.p, self.p.builder
         batch = p.number("B")
@@ -58,11 +74,6 @@ class Loops:
                 b.branch(end)
             b.position_at_end(end)
             done += vectors
-
-    def time(self, s: ir.Value) -> ir.Value:
-        """The step in the order of time that is the s-th to be run."""
-        b = self.p.builder
-        return b.add(self.p.number("t0"), b.mul(s, self.p.number("dir")))
 
     def flag(self, name: str, t: ir.Value, row: ir.Value) -> ir.Value:
         """A byte of a (T, B) array, as a condition for all lanes."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
-import torch
 
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _STARTED_IN = os.getpid()
@@ -71,8 +70,3 @@ def run(address: int, arguments: Sequence[int], threads: int) -> None:
         _KERNEL(address)(ctypes.addressof(data))
     else:
         library.GOMP_parallel(address, ctypes.addressof(data), threads, 0)
-
-
-def most_threads() -> int:
-    """How many threads torch would use."""
-    return torch.get_num_threads()
