@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
+from wikitext_torch import high_water, update
 
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.train import keep_freed_memory
@@ -59,12 +59,8 @@ def step(net: nn.Module, loss: Callable[[], torch.Tensor]) -> float:
     """One step of plain SGD; its loss in nats."""
     value = loss()
     value.backward()
-    nn.utils.clip_grad_norm_(net.parameters(), CLIP)
-    with torch.no_grad():
-        for p in net.parameters():
-            assert p.grad is not None
-            p.add_(p.grad, alpha=-LR)
-            p.grad = None
+    update(net, LR, CLIP)
+    net.zero_grad()
     return float(value.detach())
 
 
@@ -78,12 +74,6 @@ def check(ours: LanguageModel, hand: ByHand, x: torch.Tensor, y: torch.Tensor) -
     for p, q in pairs:
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-6)
         p.grad = q.grad = None
-
-
-def high_water() -> float:
-    """KiB that this program held at most; ru_maxrss would count what started it as well."""
-    status = Path("/proc/self/status").read_text()
-    return float(status.split("VmHWM:")[1].split()[0])
 
 
 def peak(size: int, side: str) -> float:

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
+from wikitext_torch import high_water
 
 from gatewise.losses import linear_cross_entropy, plain_linear_cross_entropy
 
@@ -100,13 +101,6 @@ def timing(
     }
 
 
-def peak_resident() -> int:
-    """Highest resident bytes of this process since the last reset (Linux)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
 def peak_extra(args: argparse.Namespace) -> int:
     """Bytes that one step adds to the highest resident memory, gradients included."""
     small = argparse.Namespace(**{**vars(args), "rows": 64, "vocabulary": 64})
@@ -114,9 +108,9 @@ def peak_extra(args: argparse.Namespace) -> int:
     step(cost, make_inputs(small), args.autocast)  # library start-up is not the step's
     inputs = make_inputs(args)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts here
-    before = peak_resident()
+    before = high_water() * 1024
     step(cost, inputs, args.autocast)
-    return peak_resident() - before
+    return high_water() * 1024 - before
 
 
 def memory(names: list[str]) -> dict[str, int]:

@@ -83,6 +83,15 @@ def evaluate(net: Network, data: torch.Tensor, bptt: int = 35) -> float:
     return total / (len(data) - 1)
 
 
+@torch.no_grad()
+def update(net: nn.Module, lr: float, clip: float) -> None:
+    """Plain SGD on gradients clipped by their common norm."""
+    nn.utils.clip_grad_norm_(net.parameters(), clip)
+    for p in net.parameters():
+        assert p.grad is not None
+        p.add_(p.grad, alpha=-lr)
+
+
 def train_epoch(net: Network, data: torch.Tensor, lr: float, clip: float, bptt: int = 35) -> float:
     """One pass over the columns; tokens/s."""
     net.train()
@@ -94,11 +103,7 @@ def train_epoch(net: Network, data: torch.Tensor, lr: float, clip: float, bptt: 
         logits, state = net(data[i : i + n], state)
         loss = nn.functional.cross_entropy(logits, data[i + 1 : i + 1 + n].reshape(-1))
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), clip)
-        with torch.no_grad():
-            for p in net.parameters():
-                assert p.grad is not None
-                p.add_(p.grad, alpha=-lr)
+        update(net, lr, clip)
         tokens += n * data.shape[1]
         if k % 200 == 0:
             speed = tokens / (time.perf_counter() - start)

@@ -31,7 +31,6 @@ def test_the_fastest_that_can_is_chosen() -> None:
 def test_the_compiled_engine_runs_what_the_closed_one_cannot(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("llvmlite")
     monkeypatch.setattr(sys.modules["gatewise.engine.choose"], "_SAID", set())
     stack, x = gw.Stack("lstm", 3, 64), torch.zeros(16, 4, 3)
     with caplog.at_level(logging.INFO, logger="gatewise.engine"):

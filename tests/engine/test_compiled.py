@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gatewise as gw
+from gatewise.cells.base import as_state
 from gatewise.errors import EngineError
 from gatewise.types import state_tensors
 from parity import ENGINES, random_state, spread
 from tolerances import assert_close
-
-pytest.importorskip("llvmlite")
 
 STEPS, BATCH, INPUT, UNITS = 7, 5, 3, 13
 
@@ -62,7 +61,7 @@ def results(stack: gw.Stack, x: Tensor, state: Any, engine: str, **call: Any) ->
     torch.manual_seed(7)  # the same masks
     x = x.clone().requires_grad_()
     given = None if state is None else [s.clone().requires_grad_() for s in state_tensors(state)]
-    out = stack(x, None if given is None else _packed(given), engine=engine, **call)
+    out = stack(x, None if given is None else as_state(given), engine=engine, **call)
     assert out.engine == engine
     found = {"h": out.h} | {f"state {k}": v for k, v in enumerate(state_tensors(out.state))}
     cost = sum(((k + 1) * torch.sin(v)).sum() for k, v in enumerate(found.values()))
@@ -75,10 +74,6 @@ def results(stack: gw.Stack, x: Tensor, state: Any, engine: str, **call: Any) ->
     if out.record is not None:
         found |= {f"recorded {path}": value for path, value in out.record.items()}
     return found
-
-
-def _packed(parts: list[Tensor]) -> Any:
-    return parts[0] if len(parts) == 1 else tuple(parts)
 
 
 def compare(stack: gw.Stack, x: Tensor, state: Any = None, **call: Any) -> None:
@@ -138,11 +133,7 @@ def test_noise(cell: str, training: bool) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_sizes(cell: str, steps: int, units: int) -> None:
     stack = build(cell, hidden_size=units)
-    compare(stack, numbers(steps=steps), learned_start(stack))
-
-
-def learned_start(stack: gw.Stack) -> Any:
-    return random_state(stack, BATCH)
+    compare(stack, numbers(steps=steps), random_state(stack, BATCH))
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -10,9 +10,6 @@ import pytest
 import torch
 
 import gatewise as gw
-
-pytest.importorskip("llvmlite")
-
 from gatewise.engine.cpu import compiling, making
 
 

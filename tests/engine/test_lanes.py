@@ -10,8 +10,6 @@ import torch
 
 import gatewise as gw
 
-pytest.importorskip("llvmlite")
-
 EPSILONS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 FUNCTIONS: dict[str, Any] = {
     "sigmoid": (gw.sigmoid, torch.sigmoid),

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewise.errors import DataError, OptionError
+from gatewise.folders import user_cache
 from gatewise.text import cache as store
 from gatewise.text import documents
 from gatewise.text.corpora import Corpus, build_corpus
@@ -165,7 +166,7 @@ def test_the_cache_is_found_again(file: Path, cache: Path, monkeypatch: pytest.M
     assert not build_corpus(moved).cached
     assert (cache / "xdg" / "gatewise" / "text").is_dir()
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert store.default_cache() == Path.home() / ".cache" / "gatewise"
+    assert user_cache() == Path.home() / ".cache" / "gatewise"
 
 
 def test_every_setting_is_part_of_the_fingerprint(file: Path) -> None:

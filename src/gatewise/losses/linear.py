@@ -7,6 +7,7 @@ once into dh, dW and db, so the gradient exists when the forward pass ends and n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -168,17 +169,22 @@ class _Chunked(torch.autograd.Function):
             return *_plain_gradients(ctx, grad, wants), None, None, None
         if ctx.factor is None:
             _, found = compute(h, weight, bias, target, grad, 1.0, ctx.plan, wants)
-            pairs = zip(found, (h, weight, bias), strict=True)
-            return *(None if p is None else p.to(t.dtype) for p, t in pairs), None, None, None
+            return *_narrowed(found, (h, weight, bias)), None, None, None
         found, ctx.gradients = ctx.gradients, None
         if found is None:  # a second pass over a retained graph: they were handed over in the first
             _, found = compute(h, weight, bias, target, None, ctx.factor, ctx.plan, wants)
         scaled = grad.device.type != "cpu" or grad.item() != 1
         parts = [p if p is None or not scaled else p.mul_(grad.to(p.dtype)) for p in found]
         # a loss scaler's factor must come before the gradients are made narrow
-        pairs = zip(parts, (h, weight, bias), strict=True)
-        narrowed = [None if p is None else p.to(like.dtype) for p, like in pairs]
-        return *narrowed, None, None, None
+        return *_narrowed(parts, (h, weight, bias)), None, None, None
+
+
+def _narrowed(
+    gradients: Iterable[Tensor | None], inputs: Iterable[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients in the dtypes of the inputs."""
+    pairs = zip(gradients, inputs, strict=True)
+    return [None if g is None or t is None else g.to(t.dtype) for g, t in pairs]
 
 
 def _plain_gradients(ctx: Any, grad: Tensor, wants: tuple[bool, ...]) -> list[Tensor | None]:

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.optim import Optimizer
 
@@ -32,6 +32,8 @@ class Schedule:
     """
 
     name = ""
+    known: ClassVar[tuple[str, ...]] = ()
+    """The options that it takes beyond total_steps and warmup."""
 
     def __init__(
         self, optimizer: Optimizer, *, total_steps: int | None = None, warmup: int = 0
@@ -144,6 +146,7 @@ class CosineSchedule(Schedule):
     """
 
     name = "cosine"
+    known = ("final",)
 
     def __init__(
         self,
@@ -173,6 +176,7 @@ class StepSchedule(Schedule):
     """
 
     name = "step"
+    known = ("milestones", "gamma")
 
     def __init__(
         self,
@@ -206,6 +210,7 @@ class PlateauSchedule(Schedule):
     """
 
     name = "plateau"
+    known = ("divisor", "patience", "final")
 
     def __init__(
         self,
@@ -254,12 +259,6 @@ class PlateauSchedule(Schedule):
 SCHEDULES: dict[str, type[Schedule]] = {
     kind.name: kind for kind in (ConstantSchedule, CosineSchedule, StepSchedule, PlateauSchedule)
 }
-_OPTIONS = {
-    "constant": (),
-    "cosine": ("final",),
-    "step": ("milestones", "gamma"),
-    "plateau": ("divisor", "patience", "final"),
-}
 
 
 def build_schedule(
@@ -304,7 +303,7 @@ def build_schedule(
     }
     options: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     for option in options:
-        if option not in _OPTIONS[name]:
-            takes = ", ".join(("total_steps", "warmup", *_OPTIONS[name]))
+        if option not in SCHEDULES[name].known:
+            takes = ", ".join(("total_steps", "warmup", *SCHEDULES[name].known))
             raise OptionError(f"{name} schedule: expected {takes}, found {option}; leave it out")
     return SCHEDULES[name](optimizer, total_steps=total_steps, warmup=warmup, **options)

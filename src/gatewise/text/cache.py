@@ -31,13 +31,6 @@ _MAX_MANIFEST = 64 * 2**20
 _DAY = 86400.0
 
 
-def default_cache() -> Path:
-    """The user's cache folder for gatewise: $XDG_CACHE_HOME/gatewise or ~/.cache/gatewise."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "gatewise"
-
-
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
     """The smallest unsigned type that holds every id."""
     if vocab_size <= 2**8:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewise.errors import DataError, OptionError
+from gatewise.folders import user_cache
 from gatewise.text import cache as store
 from gatewise.text.base import REPLACEMENT, UNKNOWN
 from gatewise.text.cache import Part, PartWriter, token_dtype
@@ -129,7 +130,7 @@ def _entry(
     """(entry, whether it was there, what the user should know)."""
     if cache is False:
         return store.make_temporary(builder.write), False, ""
-    folder = (store.default_cache() if cache is None else Path(cache).expanduser()) / "text"
+    folder = (user_cache() if cache is None else Path(cache).expanduser()) / "text"
     if entry := store.open_entry(folder, fingerprint):
         return entry, True, ""
     try:

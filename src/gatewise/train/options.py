@@ -188,7 +188,7 @@ class TrainOptions:
     def _refuse_what_has_no_effect(self) -> None:
         if self.momentum and "momentum" not in OPTIMIZERS[self.optimizer].known:
             raise OptionError(f"--momentum: {self.optimizer} has none; leave it out")
-        if self.min_lr and self.schedule not in ("cosine", "plateau"):
+        if self.min_lr and "final" not in SCHEDULES[self.schedule].known:
             raise OptionError(f"--min-lr: the {self.schedule} schedule has none; leave it out")
 
     def _check_choices(self) -> None:

@@ -13,6 +13,7 @@ from torch.optim import RMSprop
 from gatewise.optim import (
     NTASGD,
     OPTIMIZERS,
+    SCHEDULES,
     Schedule,
     averaged_weights,
     build_optimizer,
@@ -131,14 +132,15 @@ def _optimizer_options(options: TrainOptions) -> dict[str, Any]:
 
 
 def _schedule_options(options: TrainOptions) -> dict[str, Any]:
-    final = options.min_lr / options.lr
-    if options.schedule == "cosine":
-        return {"final": final}
-    if options.schedule == "plateau":
-        return {"divisor": options.decay, "final": final}
-    if options.schedule == "step":
-        return {"gamma": 1 / options.decay, "milestones": _milestones(options)}
-    return {}
+    """Those of the options that the schedule knows."""
+    known = SCHEDULES[options.schedule].known
+    values = {
+        "final": options.min_lr / options.lr,
+        "divisor": options.decay,
+        "gamma": 1 / options.decay,
+        "milestones": _milestones(options) if "milestones" in known else (),
+    }
+    return {name: value for name, value in values.items() if name in known}
 
 
 def _milestones(options: TrainOptions) -> tuple[float, ...]:

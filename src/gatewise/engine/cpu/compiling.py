@@ -15,6 +15,8 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from gatewise.folders import user_cache
+
 _FORMAT = 1
 _LOCK = threading.RLock()  # LLVM's front end is shared by all threads
 _MACHINE: list[Any] = []
@@ -79,17 +81,14 @@ def _key(text: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept, in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "gatewise" / "kernels"
+def _folder() -> Path:
+    return user_cache() / "kernels"
 
 
 def _read(key: str) -> bytes | None:
     """A stored object; its first 32 bytes are the sum of the rest."""
     try:
-        data = (cache_folder() / key).read_bytes()
+        data = (_folder() / key).read_bytes()
     except OSError:
         return None
     return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
@@ -98,7 +97,7 @@ def _read(key: str) -> bytes | None:
 def _write(key: str, code: bytes) -> None:
     """Store an object, whole or not at all; where that fails the next process compiles again."""
     with contextlib.suppress(OSError):
-        folder = cache_folder()
+        folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder)
         with os.fdopen(handle, "wb") as file:
