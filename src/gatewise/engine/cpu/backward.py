@@ -10,8 +10,8 @@ from gatewise.cells.equations import Expr
 from gatewise.engine.cpu.emit import BackwardPass
 from gatewise.engine.cpu.lanes import I64, Kind
 from gatewise.engine.cpu.layout import Layout
-from gatewise.engine.cpu.program import BACKWARD_WIDE, ROWS, Program
-from gatewise.engine.cpu.rows import Loops, Row
+from gatewise.engine.cpu.program import BACKWARD_WIDE, Program
+from gatewise.engine.cpu.rows import Loops, Row, inside
 
 
 class _BackwardRow(Row):
@@ -34,7 +34,7 @@ def emit_backward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
     """The backward kernel of a layout."""
     k = Loops(module, layout, kind, "backward", BACKWARD_WIDE)
     return k.over_time(
-        ROWS, lambda s, t, panel, first, rows: _backward_block(k, s, t, panel, first, rows)
+        lambda s, t, panel, first, rows: _backward_block(k, s, t, panel, first, rows)
     )
 
 
@@ -43,7 +43,7 @@ def _backward_block(
 ) -> None:
     p, b, lanes = k.p, k.p.builder, k.kind.lanes
     line_size = k.wide * lanes
-    depth = p.number("dh_row")
+    depth = p.number("depth")
     if k.layout.law.recurrent_blocks:
         with b.if_else(b.icmp_signed("==", s, I64(0))) as (start, later):
             with start, p.loop(I64(0), rows, "clear") as r:
@@ -52,14 +52,15 @@ def _backward_block(
                         p.lanes.number(0.0), p.at(k.scratch, (r, I64(line_size)), I64(v * lanes))
                     )
             with later:
-                w = p.at(p.pointer("weights"), (b.mul(panel, depth), I64(line_size)))
+                packed = p.pointer("weights", k.kind.packed)
+                w = p.at(packed, (b.mul(panel, depth), I64(line_size)))
                 rows_at = b.mul(b.sub(t, p.number("dir")), p.number("B"))
-                a = p.at(p.pointer("dh"), (b.add(rows_at, first), depth))
-                k.product(rows, ROWS, a, depth, w, depth)
+                a = p.at(p.pointer("dh"), (b.add(rows_at, first), p.number("dh_row")))
+                k.product(rows, a, depth, w, depth)
     with p.loop(I64(0), I64(k.wide), "vector") as v:
         unit = b.add(b.mul(panel, I64(line_size)), b.mul(v, I64(lanes)))
-        inside = b.icmp_signed("<", unit, p.number("Hp"))
-        with b.if_then(inside), p.loop(I64(0), rows, "row") as r:
+        here = b.icmp_signed("<", unit, p.number("Hp"))
+        with b.if_then(here), p.loop(I64(0), rows, "row") as r:
             line = p.at(k.scratch, (r, I64(line_size)), (v, I64(lanes)))
             _backward_row(k, t, b.add(first, r), unit, line)
 
@@ -83,13 +84,13 @@ def _backward_row(k: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir
     shown = lanes.load(source.array("d_output"))
     incoming["h"] = b.fadd(incoming["h"], shown)
     step = BackwardPass(lanes, k.layout, source)
-    inside = _inside(k, unit)
+    filled = inside(k, unit)
 
     def store(value: ir.Value | None, at: ir.Value) -> None:
         value = zero if value is None else value
         if valid is not None:
             value = lanes.where(valid, value, zero)
-        lanes.store(lanes.where(inside, value, zero), at)
+        lanes.store(lanes.where(filled, value, zero), at)
 
     _store_input_gradients(k, source, step, store)
     for name in k.layout.law.params:
@@ -120,11 +121,3 @@ def _store_input_gradients(
         for index, block in enumerate(law.pre):
             value = step.total(k.layout.input_gradient("x", block))
             store(value, row.blocks("dx", index, "xs_row"))
-
-
-def _inside(k: Loops, unit: ir.Value) -> ir.Value:
-    """The lanes that are units of the cell, not padding."""
-    p, b = k.p, k.p.builder
-    kind = ir.VectorType(I64, k.kind.lanes)
-    counting = ir.Constant(kind, list(range(k.kind.lanes)))
-    return b.icmp_signed("<", b.add(p.lanes.splat(unit), counting), p.lanes.splat(p.number("H")))

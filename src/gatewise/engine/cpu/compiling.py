@@ -49,6 +49,12 @@ def vector_bytes() -> int:
     return 32 if features.get("avx2") and features.get("fma") else 16
 
 
+def has_dots() -> bool:
+    """Whether this processor multiplies pairs of bfloat16."""
+    features = llvm.get_host_cpu_features()
+    return bool(features.get("avx512bf16") and features.get("avx512f"))
+
+
 def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
     """The addresses of some functions of `module`, compiled or from the cache."""
     with _LOCK:

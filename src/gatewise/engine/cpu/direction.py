@@ -21,6 +21,7 @@ from gatewise.engine.cpu.packing import (
     pad_rows,
     padded,
 )
+from gatewise.engine.cpu.products import linear, product, transposed_product
 from gatewise.engine.cpu.program import BACKWARD_WIDE
 
 _SMALL = 1 << 15  # products of a step below which a second thread costs more than it does
@@ -40,6 +41,7 @@ class Job:
         zoneout: state -> mask (T, B, H) or the share that is kept.
         again: the same by torch's operators, for gradients of gradients: (x, weights, states) to (h,
             last states).
+        shown: dtype of the states that leave, h excepted.
     """
 
     made: Kernels
@@ -50,6 +52,7 @@ class Job:
     controls: Mapping[str, tuple[Tensor, Tensor]]
     zoneout: Mapping[str, Tensor | float]
     again: Callable[[Sequence[Tensor | None]], tuple[Tensor, ...]]
+    shown: torch.dtype
     slots: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -99,8 +102,9 @@ class _Unrolled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, job: Job, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        call = _Call(job, inputs)
-        outputs = call.forward(inputs)
+        with torch.autocast("cpu", enabled=False):
+            call = _Call(job, inputs)
+            outputs = call.forward(inputs)
         ctx.job, ctx.call = job, call
         ctx.save_for_backward(*inputs)
         return outputs
@@ -111,7 +115,8 @@ class _Unrolled(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_through_operators(ctx.job, inputs, gradients, wanted)
-        return None, *ctx.call.backward(inputs, gradients, wanted)
+        with torch.autocast("cpu", enabled=False):
+            return None, *ctx.call.backward(inputs, gradients, wanted)
 
 
 def _through_operators(
@@ -143,17 +148,18 @@ class _Call:
     """The arrays of one forward and backward pass."""
 
     def __init__(self, job: Job, inputs: Sequence[Tensor | None]) -> None:
-        self.job, self.layout = job, job.layout
+        self.job, self.layout, self.kind = job, job.layout, job.made.kind
         law = self.layout.law
         x, ih, _, _, _, *rest = inputs
         assert x is not None and ih is not None
         self.steps, self.batch = x.shape[0], x.shape[1]
         self.units = ih.shape[0] // len(law.pre)
-        self.lanes = job.made.kind.lanes
-        self.size = padded(self.units, self.lanes)
-        self.like = x
+        self.size = padded(self.units, self.kind.lanes)
+        self.wide = torch.float32 if self.kind.narrow else x.dtype
+        self.stored = torch.bfloat16 if self.kind.narrow else x.dtype
+        self._like = x
         self._params = {
-            n: pad(_solid(v), self.size) for n, v in zip(law.params, rest, strict=False)
+            n: pad(_solid(v, self.wide), self.size) for n, v in zip(law.params, rest, strict=False)
         }
         self._given = dict(zip(law.states, rest[len(law.params) :], strict=True))
         self.states: dict[str, Tensor] = {}
@@ -168,56 +174,69 @@ class _Call:
         assert x is not None and ih is not None and hh is not None
         layout, job, law = self.layout, self.job, self.layout.law
         a = self._common(forward=True)
-        xs = torch.nn.functional.linear(
-            x.reshape(-1, x.shape[-1]),
-            pad_rows(ih, len(law.pre), self.size),
-            self._input_bias(b_ih, b_hh),
-        )
+        weight = pad_rows(ih.to(self.stored), len(law.pre), self.size)
+        xs = linear(self._flat(x), weight, self._input_bias(b_ih, b_hh))
         a.point("xs", xs)
         blocks = len(law.recurrent_blocks)
         if blocks:
-            a.point("weights", forward_panels(hh, blocks, self.size, self.lanes))
+            hh = hh.to(self.stored)
+            a.point("weights", forward_panels(hh, blocks, self.size, self.kind))
         if layout.apart:
             a.point("bias_h", self._hidden_bias(b_hh))
         self._place_states(a)
         for slot in layout.kept:
-            self.kept[slot] = a.point(slot, self._array())
-        separate = layout.variant.ragged or layout.variant.cut
-        output = a.point("output", self._array()) if separate else self._after("h")
+            self.kept[slot] = a.point(slot, self._array(slot))
+        h = "operand" if layout.operand else "h"
+        output = a.point("output", self._array("output")) if layout.output else self._after(h)
         for name, start in job.starts.items():
-            a.point(f"start:{name}", pad(_solid(start), self.size))
-        a.values["panels"] = self.size // self.lanes
+            a.point(f"start:{name}", pad(_solid(start, self.wide), self.size))
+        a.values["panels"] = self.size // self.kind.lanes
+        a.values["depth"] = -(-self.units // self.kind.factors)
+        a.values["lda"] = self.size // self.kind.factors
         job.made.forward(a.values, self._workers(blocks))
         for name in layout.variant.recorded:
-            job.slots[name] = self._recorded(layout.slot_of(name))
+            job.slots[name] = self._recorded(name)
         last = 0 if job.reverse else self.steps
         self._versions = self._current_versions()
-        finals = [self.states[n][last, :, : self.units].clone() for n in law.states]
+        finals = []
+        for name in law.states:
+            final = self.states[name][last, :, : self.units]
+            finals.append(_copied(final, self.stored if name == "h" else job.shown))
         return output[..., : self.units], *finals
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """(T B, I), as the products read it."""
+        return x.detach().reshape(-1, x.shape[-1]).to(self.stored)
 
     def _current_versions(self) -> list[int]:
         if not self.layout.variant.grad:  # and in inference mode there are none
             return []
         return [t._version for t in (*self.states.values(), *self.kept.values())]
 
-    def _recorded(self, slot: str) -> Tensor:
+    def _recorded(self, name: str) -> Tensor:
+        slot = self.layout.slot_of(name)
+        other = name.removesuffix(".new") in self.layout.law.states and name[:2] not in ("h", "h.")
+        dtype = self.job.shown if other else self.stored
         if self.layout.is_state(slot):
-            return self._after(slot[2:])[..., : self.units].clone()
-        return self.kept[slot][..., : self.units]
+            return _copied(self._after(slot[2:])[..., : self.units], dtype)
+        return self.kept[slot][..., : self.units].to(dtype)
 
     def _place_states(self, a: _Arguments) -> None:
         first = self.steps if self.job.reverse else 0
-        row = self.batch * self.size
-        for name, given in self._given.items():
-            assert given is not None
-            array = self.like.new_empty(self.steps + 1, self.batch, self.size)
-            array[first, :, : self.units] = given
+        given = dict(self._given)
+        if self.layout.operand:
+            given["operand"] = given["h"]
+        for name, value in given.items():
+            assert value is not None
+            array = self._array(f"before:{name}", self.steps + 1)
+            array[first, :, : self.units] = value
             if self.size > self.units:
                 array[first, :, self.units :] = 0
             self.states[name] = array
-            self._point_states(a, name, array, row)
+            self._point_states(a, name, array)
 
-    def _point_states(self, a: _Arguments, name: str, array: Tensor, row: int) -> None:
+    def _point_states(self, a: _Arguments, name: str, array: Tensor) -> None:
+        row = self.batch * self.size
         a.offset(f"before:{name}", array, row if self.job.reverse else 0)
         a.offset(f"after:{name}", array, 0 if self.job.reverse else row)
 
@@ -235,20 +254,20 @@ class _Call:
         law = self.layout.law
         bias = pad_rows(b_ih, len(law.pre), self.size)
         if self.layout.apart or not law.recurrent_blocks:
-            return bias
+            return bias.to(self.stored)
         assert b_hh is not None
         hidden = pad_rows(b_hh, len(law.recurrent_blocks), self.size)
         if law.recurrent_blocks == law.pre:
-            return bias + hidden
+            return (bias + hidden).to(self.stored)
         both = bias.view(len(law.pre), -1).clone()
         both[[law.pre.index(n) for n in law.recurrent_blocks]] += hidden.view(-1, self.size)
-        return both.flatten()
+        return both.flatten().to(self.stored)
 
     def _hidden_bias(self, b_hh: Tensor | None) -> Tensor:
         blocks = len(self.layout.law.recurrent_blocks)
         if b_hh is None:
-            return self.like.new_zeros(blocks * self.size)
-        return _solid(pad_rows(b_hh, blocks, self.size))
+            return self._like.new_zeros(blocks * self.size, dtype=self.wide)
+        return _solid(pad_rows(b_hh, blocks, self.size), self.wide)
 
     # --- backward --------------------------------------------------------------------------------
 
@@ -260,17 +279,17 @@ class _Call:
     ) -> list[Tensor | None]:
         """The gradients of all inputs."""
         layout, law = self.layout, self.layout.law
-        x, ih, hh = inputs[:3]
-        assert x is not None and ih is not None and hh is not None
+        hh = inputs[2]
+        assert hh is not None
         if self._current_versions() != self._versions:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "
                 "inplace operation: an output or a recorded value of the compiled engine"
             )
         a = self._common(forward=False)
-        blocks, steps = len(law.recurrent_blocks), self.steps
+        blocks, rows = len(law.recurrent_blocks), self.steps * self.batch
         for name, array in self.states.items():
-            self._point_states(a, name, array, self.batch * self.size)
+            self._point_states(a, name, array)
         for slot, kept in self.kept.items():
             a.point(slot, kept)
         a.point("d_output", self._padded_gradient(gradients[0]))
@@ -279,15 +298,19 @@ class _Call:
             for n, g in zip(law.states, gradients[1:], strict=True)
         }
         a.values["dh_row"] = blocks * self.size
-        dh = a.point("dh", self.like.new_empty(steps * self.batch, blocks * self.size))
+        a.values["depth"] = blocks * self.size // self.kind.factors
+        dh = a.point("dh", self._like.new_empty(rows, blocks * self.size, dtype=self.stored))
         same = not layout.apart and law.recurrent_blocks == law.pre
-        dx = dh if same else self.like.new_empty(steps * self.batch, len(law.pre) * self.size)
+        dx = dh
         if not same:
-            a.point("dx", dx)
+            width = len(law.pre) * self.size
+            dx = a.point("dx", self._like.new_empty(rows, width, dtype=self.stored))
         if blocks:
-            a.point("weights", backward_panels(hh, blocks, self.size, self.lanes))
-        d_params = {n: a.point(f"d_param:{n}", self.like.new_zeros(self.size)) for n in law.params}
-        a.values["panels"] = -(-self.size // (BACKWARD_WIDE * self.lanes))
+            panels = backward_panels(hh.to(self.stored), blocks, self.size, self.kind)
+            a.point("weights", panels)
+        zeros = self._like.new_zeros(self.size, dtype=self.wide)
+        d_params = {n: a.point(f"d_param:{n}", zeros.clone()) for n in law.params}
+        a.values["panels"] = -(-self.size // (BACKWARD_WIDE * self.kind.lanes))
         assert self.job.made.backward is not None
         self.job.made.backward(a.values, self._workers(blocks))
         return self._collect(inputs, wanted, dx, dh, d_params, d_states)
@@ -304,20 +327,22 @@ class _Call:
         law, units = self.layout.law, self.units
         x, ih, hh, b_ih, b_hh = inputs[:5]
         assert x is not None and ih is not None and hh is not None
-        flat = x.reshape(-1, x.shape[-1])
         count, blocks = len(law.pre), len(law.recurrent_blocks)
         found: list[Tensor | None] = [None] * len(inputs)
         if wanted[0]:
-            found[0] = (dx @ pad_rows(ih, count, self.size)).view(x.shape)
+            found[0] = product(dx, pad_rows(ih.to(self.stored), count, self.size)).view(x.shape)
         if wanted[1]:
-            found[1] = self._rows(dx.t() @ flat, count)
-        if wanted[2]:
-            before = self._before("h").reshape(-1, self.size)[:, :units]
-            found[2] = self._rows(dh.t() @ before, blocks)
+            found[1] = self._rows(transposed_product(dx, self._flat(x)), count)
+        if wanted[2] and not blocks:
+            found[2] = torch.zeros_like(hh)
+        elif wanted[2]:
+            before = self._before("operand" if self.layout.operand else "h")
+            before = before.reshape(-1, self.size)[:, :units]
+            found[2] = self._rows(transposed_product(dh, before), blocks)
         if b_ih is not None and wanted[3]:
-            found[3] = self._rows(dx.sum(0), count)
+            found[3] = self._rows(dx.sum(0, dtype=self.wide), count)
         if b_hh is not None and wanted[4]:
-            found[4] = self._rows(dh.sum(0), blocks)
+            found[4] = self._rows(dh.sum(0, dtype=self.wide), blocks)
         for k, name in enumerate(law.params):
             found[5 + k] = d_params[name][:units]
         offset = 5 + len(law.params)
@@ -328,9 +353,10 @@ class _Call:
             if name == "h" and blocks:
                 first = self.steps - 1 if self.job.reverse else 0
                 rows = dh.view(self.steps, self.batch, -1)[first]
-                d = d + rows @ pad_rows(hh, blocks, self.size)
+                d = d + rows @ pad_rows(hh.to(self.stored), blocks, self.size)
             found[offset + k] = d
-        return found
+        pairs = zip(found, inputs, strict=True)
+        return [None if d is None or t is None else d.to(t.dtype) for d, t in pairs]
 
     def _rows(self, value: Tensor, blocks: int) -> Tensor:
         """(blocks Hp, ...) without the padding."""
@@ -341,12 +367,12 @@ class _Call:
 
     def _padded_gradient(self, given: Tensor | None) -> Tensor:
         if given is None:
-            return self._array().zero_()
-        return _solid(pad(given, self.size))
+            return self._array("d_output").zero_()
+        return pad(_solid(given, self.stored), self.size)
 
     def _state_gradient(self, given: Tensor | None) -> Tensor:
         """What the kernel starts from, and changes."""
-        d = self.like.new_zeros(self.batch, self.size)
+        d = self._like.new_zeros(self.batch, self.size, dtype=self.wide)
         if given is not None:
             d[:, : self.units] = given
         return d
@@ -371,28 +397,36 @@ class _Call:
             a.point(f"param:{name}", value)
         for name, (alpha, beta) in job.controls.items():
             shape = alpha.shape
-            a.point(f"alpha:{name}", _solid(pad(alpha, self.size)))
-            a.point(f"beta:{name}", _solid(pad(beta, self.size)))
+            a.point(f"alpha:{name}", pad(_solid(alpha, self.wide), self.size))
+            a.point(f"beta:{name}", pad(_solid(beta, self.wide), self.size))
             a.values[f"control_b:{name}"] = self.size if shape[1] > 1 else 0
             a.values[f"control_t:{name}"] = shape[1] * self.size if shape[0] > 1 else 0
         for name, zoneout in job.zoneout.items():
             if isinstance(zoneout, Tensor):
-                a.point(f"zoneout:{name}", _solid(pad(zoneout.to(torch.uint8), self.size)))
+                a.point(f"zoneout:{name}", pad(_solid(zoneout, torch.uint8), self.size))
             else:
-                a.point(f"zoneout:{name}", self.like.new_full((1,), zoneout))
+                share = self._like.new_full((1,), zoneout, dtype=self.wide)
+                a.point(f"zoneout:{name}", share)
         for name, flags in (("valid", job.valid), ("cut", job.cut)):
             if flags is not None:
-                a.point(name, _solid(flags.to(torch.uint8)))
+                a.point(name, _solid(flags, torch.uint8))
         return a
 
-    def _array(self) -> Tensor:
-        return self.like.new_empty(self.steps, self.batch, self.size)
+    def _array(self, name: str, steps: int | None = None) -> Tensor:
+        """(T, B, Hp), of the numbers that the argument `name` is made of."""
+        dtype = self.stored if self.layout.is_narrow(name) else self.wide
+        return self._like.new_empty(steps or self.steps, self.batch, self.size, dtype=dtype)
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units
         return 1 if work < _SMALL else torch.get_num_threads()
 
 
-def _solid(value: Tensor | None) -> Tensor:
+def _solid(value: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Contiguous, of a dtype, without a graph."""
     assert value is not None
-    return value.detach().contiguous()
+    return value.detach().to(dtype).contiguous()
+
+
+def _copied(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype, copy=True)

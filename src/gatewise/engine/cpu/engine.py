@@ -24,7 +24,7 @@ from gatewise.probe import Rule
 if TYPE_CHECKING:
     from gatewise.engine.cpu.direction import Job
 
-_DTYPES = (torch.float32, torch.float64)
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _WORTHWHILE = 4096  # steps x columns x units; depends on the plan alone, so that a run repeats
 
 
@@ -45,9 +45,9 @@ class CompiledEngine:
     def refusal(self, plan: Plan, x: Tensor) -> str | None:
         """Why the kernels cannot honour the plan, or None."""
         if x.device.type != "cpu" or x.dtype not in _DTYPES:
-            return f"it computes float32 and float64 on CPUs, not {x.dtype} on {x.device.type}"
-        if autocast_dtype(x) is not None:
-            return "autocast is on"
+            return f"it computes float32, float64 and bfloat16 on CPUs, not {x.dtype} on {x.device.type}"
+        if autocast_dtype(x) not in (None, torch.bfloat16):
+            return f"autocast is on, to {autocast_dtype(x)}"
         if plan.special is not None or torch.compiler.is_compiling():
             return f"{plan.special or 'torch.compile'} is active"
         if x.shape[0] == 0 or x.shape[1] == 0:
@@ -107,6 +107,8 @@ def _refusal_of(direction: Direction, plan: Plan) -> str | None:
     tensors = [weights.ih, weights.hh, *weights.params.values()]
     if len({t.dtype for t in tensors}) > 1:
         return "the weights are of different dtypes"
+    if tensors[0].dtype not in _DTYPES:
+        return f"the weights are {tensors[0].dtype}"
     return None
 
 
@@ -124,7 +126,7 @@ def _run(
     from gatewise.engine.cpu.layout import Variant
     from gatewise.engine.cpu.making import kernels
 
-    law, weights = direction.law, direction.weights
+    law, weights, low = direction.law, direction.weights, autocast_dtype(x)
     recorded = () if plan.record is None else tuple(recorded_names(direction, plan.record))
     zoneout = dict(direction.zoneout)
     cut = _cuts(direction, plan, valid)
@@ -141,18 +143,20 @@ def _run(
         ragged=valid is not None,
         cut=cut is not None,
         grad=plan.grad and any(t.requires_grad for t in tensors),
+        narrow=low is not None or x.dtype == torch.bfloat16,
     )
     sizes = {n: v.shape[-1] for n, v in state.items()}
     starts = start_state(law, sizes, 1, x, direction.start) if cut is not None else {}
     job = Job(
-        kernels(law, variant, x.dtype),
+        kernels(law, variant, torch.float32 if variant.narrow else x.dtype),
         direction.reverse,
         None if valid is None else valid[..., 0],
         cut,
         {n: v[0] for n, v in starts.items()},
         controls,
         zoneout,
-        lambda inputs: _again(direction, plan, inputs),
+        lambda inputs: _again(direction, plan, inputs, low),
+        shown=x.dtype if low is None else torch.float32,
     )
     h, final = run(
         job, x, weights.ih, weights.hh, weights.b_ih, weights.b_hh, weights.params, state
@@ -240,7 +244,9 @@ def _recorded(
     return recorder.finish()
 
 
-def _again(direction: Direction, plan: Plan, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+def _again(
+    direction: Direction, plan: Plan, inputs: Sequence[Tensor | None], low: torch.dtype | None
+) -> tuple[Tensor, ...]:
     """The same run on torch's operators: h and the last states."""
     law: Law = direction.law
     x, ih, hh, b_ih, b_hh, *rest = inputs
@@ -249,5 +255,6 @@ def _again(direction: Direction, plan: Plan, inputs: Sequence[Tensor | None]) ->
     state = dict(zip(law.states, rest[len(law.params) :], strict=True))
     weights = Weights(ih, hh, b_ih, b_hh, None, params)  # type: ignore[arg-type]
     one = replace(plan, layers=((replace(direction, weights=weights),),), masks=(), record=None)
-    result = ReferenceEngine().run(one, x, (state,))  # type: ignore[arg-type]
+    with torch.autocast(x.device.type, low, enabled=low is not None):
+        result = ReferenceEngine().run(one, x, (state,))  # type: ignore[arg-type]
     return result.h, *result.states[0].values()

@@ -7,8 +7,8 @@ from llvmlite import ir
 from gatewise.engine.cpu.emit import Forward
 from gatewise.engine.cpu.lanes import I64, Kind
 from gatewise.engine.cpu.layout import Layout
-from gatewise.engine.cpu.program import Program, rows_of
-from gatewise.engine.cpu.rows import Loops, Row
+from gatewise.engine.cpu.program import Program
+from gatewise.engine.cpu.rows import Loops, Row, inside
 
 
 class _ForwardRow(Row):
@@ -49,17 +49,19 @@ def emit_forward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
     count = len(layout.law.recurrent_blocks)
     k = Loops(module, layout, kind, "forward", count)
     return k.over_time(
-        rows_of(count), lambda s, t, panel, first, rows: _forward_block(k, t, panel, first, rows)
+        lambda s, t, panel, first, rows: _forward_block(k, t, panel, first, rows)
     )
 
 
 def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:
     p, b, count = k.p, k.p.builder, k.wide
-    unit, depth = b.mul(panel, I64(k.kind.lanes)), p.number("H")
+    unit, depth = b.mul(panel, I64(k.kind.lanes)), p.number("depth")
     if count:
-        w = p.at(p.pointer("weights"), (b.mul(panel, depth), I64(count * k.kind.lanes)))
-        a = p.at(p.pointer("before:h"), (t, p.number("step")), (first, p.number("Hp")))
-        k.product(rows, rows_of(count), a, p.number("Hp"), w, depth)
+        packed = p.pointer("weights", k.kind.packed)
+        w = p.at(packed, (b.mul(panel, depth), I64(count * k.kind.lanes)))
+        operand = "before:operand" if k.layout.operand else "before:h"
+        a = p.at(p.pointer(operand), (t, p.number("step")), (first, p.number("Hp")))
+        k.product(rows, a, p.number("lda"), w, depth)
     with p.loop(I64(0), rows, "row") as r:
         line = p.at(k.scratch, (r, I64(count * k.kind.lanes)))
         row = _ForwardRow(k, t, b.add(first, r), unit, line)
@@ -69,12 +71,16 @@ def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows
 
 def _store_states(k: Loops, row: Row, states: dict[str, ir.Value]) -> None:
     """The states after the step, as the next step reads them, and the output."""
-    variant, lanes = k.layout.variant, k.p.lanes
+    layout, variant, lanes = k.layout, k.layout.variant, k.p.lanes
+    zero = lanes.number(0.0)
+    # where pairs are multiplied, what follows an odd h is read too, and times 0 it must be 0
+    filled = inside(k, row.unit) if variant.narrow and layout.law.recurrent_blocks else None
     valid = k.flag("valid", row.t, row.row) if variant.ragged else None
     cut = k.flag("cut", row.t, row.row) if variant.cut else None
     for name, value in states.items():
-        if name == "h" and (variant.ragged or variant.cut):
-            zero = lanes.number(0.0)
+        if name == "h" and filled is not None:
+            value = lanes.where(filled, value, zero)
+        if name == "h" and layout.output:
             shown = value if valid is None else lanes.where(valid, value, zero)
             lanes.store(shown, row.array("output"))
         if valid is not None:
@@ -83,3 +89,5 @@ def _store_states(k: Loops, row: Row, states: dict[str, ir.Value]) -> None:
             start = lanes.load(k.p.at(k.p.pointer(f"start:{name}"), row.unit))
             value = lanes.where(cut, start, value)
         lanes.store(value, row.array(f"after:{name}"))
+        if name == "h" and layout.operand:
+            lanes.store(value, row.array("after:operand"))

@@ -12,8 +12,22 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 VOID = ir.VoidType()
+
+
+class _BFloat(ir.types._BaseFloatType):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    null = "0.0"
+    intrinsic_name = "bf16"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+_BFloat._create_instance()
+BFLOAT = _BFloat()
 
 
 @dataclass(frozen=True)
@@ -21,12 +35,33 @@ class Kind:
     """The numbers of a kernel.
 
     Args:
-        name: "float32" or "float64".
+        name: what is computed with: "float32" or "float64".
         lanes: how many of them a register holds.
+        registers: how many registers there are: sums of a matrix product that fit.
+        narrow: activations and weights are stored as bfloat16; sums, equations and states are float32.
+        dots: the processor multiplies pairs of bfloat16 (AVX512_BF16).
     """
 
     name: str
     lanes: int
+    registers: int = 16
+    narrow: bool = False
+    dots: bool = False
+
+    @property
+    def factors(self) -> int:
+        """How many factors of a sum one number of a packed matrix holds."""
+        return 2 if self.narrow else 1
+
+    @property
+    def stored(self) -> ir.Type:
+        """The IR type of an activation in memory; bfloat16 is 16 bits."""
+        return I16 if self.narrow else self.scalar
+
+    @property
+    def packed(self) -> ir.Type:
+        """The IR type of what a packed matrix is made of: a number, or a pair of bfloat16."""
+        return I32 if self.narrow else self.scalar
 
     @property
     def scalar(self) -> ir.Type:
@@ -139,14 +174,52 @@ class Lanes:
         return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
     def load(self, pointer: ir.Value, aligned: bool = False) -> ir.Value:
-        """A register from memory; `pointer` is to a number."""
-        place = self.builder.bitcast(pointer, self.kind.vector.as_pointer())
-        return self.builder.load(place, align=self._alignment(aligned))
+        """A register from memory; `pointer` is to a number, or to a bfloat16 (i16), which is widened."""
+        b = self.builder
+        if pointer.type.pointee == I16:
+            half = b.load(b.bitcast(pointer, self._halves.as_pointer()), align=2)
+            return self.widened(half)
+        place = b.bitcast(pointer, self.kind.vector.as_pointer())
+        return b.load(place, align=self._alignment(aligned))
 
     def store(self, value: ir.Value, pointer: ir.Value, aligned: bool = False) -> None:
-        """A register to memory."""
-        place = self.builder.bitcast(pointer, self.kind.vector.as_pointer())
-        self.builder.store(value, place, align=self._alignment(aligned))
+        """A register to memory; to a bfloat16 (i16) it is rounded, to the nearest, ties to even."""
+        b = self.builder
+        if pointer.type.pointee == I16:
+            half = self.narrowed(value)
+            b.store(half, b.bitcast(pointer, half.type.as_pointer()), align=2)
+            return
+        place = b.bitcast(pointer, self.kind.vector.as_pointer())
+        b.store(value, place, align=self._alignment(aligned))
+
+    def load_packed(self, pointer: ir.Value) -> ir.Value:
+        """A register of a packed matrix, from memory that is aligned to it."""
+        kind = ir.VectorType(self.kind.packed, self.kind.lanes)
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        return self.builder.load(place, align=self._alignment(True))
+
+    @property
+    def _halves(self) -> ir.VectorType:
+        return ir.VectorType(I16, self.kind.lanes)
+
+    def widened(self, half: ir.Value) -> ir.Value:
+        """bfloat16 (a register of i16) as float32."""
+        b = self.builder
+        bits = b.shl(b.zext(half, self.kind.bits), self._integers(16))
+        return b.bitcast(bits, self.kind.vector)
+
+    def narrowed(self, value: ir.Value) -> ir.Value:
+        """float32 as bfloat16, a register of i16."""
+        b, kind = self.builder, self.kind
+        if kind.dots and kind.lanes == 16:
+            result = ir.VectorType(BFLOAT, 16)
+            convert = self._function("llvm.x86.avx512bf16.cvtneps2bf16.512", result, kind.vector)
+            return b.bitcast(b.call(convert, [value]), self._halves)
+        bits = b.bitcast(value, kind.bits)
+        odd = b.and_(b.lshr(bits, self._integers(16)), self._integers(1))
+        rounded = b.lshr(b.add(bits, b.add(odd, self._integers(0x7FFF))), self._integers(16))
+        quiet = b.or_(b.lshr(bits, self._integers(16)), self._integers(0x40))
+        return b.trunc(b.select(self.is_nan(value), quiet, rounded), self._halves)
 
     def _alignment(self, aligned: bool) -> int:
         return self.kind.itemsize * (self.kind.lanes if aligned else 1)
@@ -156,6 +229,30 @@ class Lanes:
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a b + c, in one instruction where the processor has it."""
         return self._intrinsic("llvm.fmuladd", a, b, c)
+
+    def multiply(self, a: ir.Value, w: ir.Value, total: ir.Value) -> ir.Value:
+        """total + a w, of packed numbers: of pairs of bfloat16 both products are added."""
+        b, kind = self.builder, self.kind
+        if not kind.narrow:
+            return self.fma(a, w, total)
+        if kind.dots and kind.lanes == 16:
+            pairs = ir.VectorType(BFLOAT, 32)
+            dots = self._function(
+                "llvm.x86.avx512bf16.dpbf16ps.512", kind.vector, kind.vector, pairs, pairs
+            )
+            return b.call(dots, [total, b.bitcast(a, pairs), b.bitcast(w, pairs)])
+        for part in (self._first, self._second):
+            total = self.fma(part(a), part(w), total)
+        return total
+
+    def _first(self, pairs: ir.Value) -> ir.Value:
+        return self.builder.bitcast(
+            self.builder.shl(pairs, self._integers(16)), self.kind.vector
+        )
+
+    def _second(self, pairs: ir.Value) -> ir.Value:
+        high = self.builder.and_(pairs, self._integers(0xFFFF0000))
+        return self.builder.bitcast(high, self.kind.vector)
 
     def where(self, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
         """a in the lanes where the condition holds, else b."""
@@ -287,11 +384,13 @@ class Lanes:
     def _intrinsic(self, name: str, *args: ir.Value) -> ir.Value:
         kind = self.kind.vector
         suffix = f"v{self.kind.lanes}f{8 * self.kind.itemsize}"
-        signature = ir.FunctionType(kind, [kind] * len(args))
-        module = self.builder.module
-        full = f"{name}.{suffix}"
-        function = module.globals.get(full) or ir.Function(module, signature, full)
+        function = self._function(f"{name}.{suffix}", kind, *[kind] * len(args))
         return self.builder.call(function, args)
+
+    def _function(self, name: str, result: ir.Type, *arguments: ir.Type) -> ir.Function:
+        module = self.builder.module
+        known = module.globals.get(name)
+        return known or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
 ON_LANES: dict[str, Callable[..., ir.Value]] = {

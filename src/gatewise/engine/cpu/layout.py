@@ -18,6 +18,7 @@ from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph
 from gatewise.engine.cpu.lanes import ON_LANES
 
+_NARROW = ("xs", "dh", "dx", "output", "d_output", "i")
 _COMPARISONS = frozenset({"gt", "lt", "ge", "le"})
 
 
@@ -32,6 +33,7 @@ class Variant:
         ragged: some steps lie outside their column.
         cut: some states are put back to their start.
         grad: a backward pass may follow.
+        narrow: activations and weights are bfloat16; sums, equations and states float32.
     """
 
     controlled: tuple[str, ...] = ()
@@ -40,6 +42,7 @@ class Variant:
     ragged: bool = False
     cut: bool = False
     grad: bool = False
+    narrow: bool = False
 
 
 @cache
@@ -130,6 +133,35 @@ class Layout:
     def is_state(self, slot: str) -> bool:
         """Whether the slot is the state array itself: a state that nothing puts back."""
         return slot[:2] == "v:" and slot[2:] in self.law.states and not self.variant.cut
+
+    @cached_property
+    def wide_h(self) -> bool:
+        """Whether the equations read h[t-1] itself, which rounding at each step would wear down."""
+        variant = self.variant
+        return self.graph.reads_h or variant.ragged or "h" in self.zoneout
+
+    @cached_property
+    def operand(self) -> bool:
+        """Whether the products read h from an array of its own, of 16 bits."""
+        return self.variant.narrow and self.wide_h and bool(self.law.recurrent_blocks)
+
+    @cached_property
+    def output(self) -> bool:
+        """Whether the output is an array of its own: it is 0 in the padding, and narrow."""
+        variant = self.variant
+        apart = variant.narrow and self.wide_h and not self.operand
+        return variant.ragged or variant.cut or apart
+
+    def is_narrow(self, name: str) -> bool:
+        """Whether an array of the kernels, by the name of its argument, is of 16 bits."""
+        if not self.variant.narrow:
+            return False
+        kind, _, value = name.partition(":")
+        if kind in ("before", "after"):
+            return value == "operand" or (value == "h" and not self.wide_h)
+        if kind in ("v", "r", "n"):
+            return value == "h" or value not in self.law.states
+        return kind in _NARROW
 
     @cached_property
     def apart(self) -> bool:

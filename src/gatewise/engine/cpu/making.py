@@ -12,7 +12,7 @@ from llvmlite import ir
 from gatewise.cells.base import Law
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.backward import emit_backward
-from gatewise.engine.cpu.compiling import functions, vector_bytes
+from gatewise.engine.cpu.compiling import functions, has_dots, vector_bytes
 from gatewise.engine.cpu.forward import emit_forward
 from gatewise.engine.cpu.lanes import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
@@ -45,9 +45,21 @@ def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
     return _make(Layout(law, variant), str(dtype).removeprefix("torch."))
 
 
+def _kind(variant: Variant, name: str) -> Kind:
+    """The numbers of the kernels on this processor."""
+    width = vector_bytes()
+    return Kind(
+        name,
+        width // (4 if name == "float32" else 8),
+        registers=32 if width == 64 else 16,
+        narrow=variant.narrow,
+        dots=has_dots(),
+    )
+
+
 def _make(layout: Layout, name: str) -> Kernels:
     threads.publish()
-    kind = Kind(name, vector_bytes() // (4 if name == "float32" else 8))
+    kind = _kind(layout.variant, name)
     module = ir.Module()
     programs = {"forward": emit_forward(module, layout, kind)}
     if layout.variant.grad:

@@ -6,44 +6,69 @@ a barrier. Knows registers and memory; no cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I32, I64, VOID, Kind, Lanes
-
-ROWS = 6
-"""Rows of the batch whose sums are in registers at once."""
+from gatewise.engine.cpu.lanes import I16, I32, I64, VOID, Kind, Lanes
 
 BACKWARD_WIDE = 2
 """Registers of units in a panel of the backward kernel."""
 
 _UNROLL = 4
+_WIDEST = {16: 3, 32: 4}
+_TALLEST = {16: {1: 6, 2: 6, 3: 4}, 32: {1: 10, 2: 10, 3: 8, 4: 6}}
+"""Registers of the processor -> registers of a row -> rows whose sums fit beside a row of weights."""
+
+_HEIGHTS = (1, 2, 3, 4, 5, 6, 8, 10)
+"""Rows for which there is code; fewer take the next one up, and compute their last row again."""
 
 
-def passes(vectors: int) -> list[int]:
-    """How many registers of a row each pass over the weights computes: two leave room for six rows."""
-    if vectors == 3:
-        return [3]
-    return [2] * (vectors // 2) + [1] * (vectors % 2)
+def passes(vectors: int, kind: Kind) -> list[int]:
+    """How many registers of a row each pass over the weights computes: in even shares.
+
+    With 16 registers 4 are two passes of 2: they leave room for six rows.
+    """
+    widest = _WIDEST[kind.registers]
+    if vectors <= 0:
+        return []
+    count = -(-vectors // widest)
+    if kind.registers == 16 and vectors > widest:
+        count = -(-vectors // 2)
+    return [(vectors * (k + 1)) // count - (vectors * k) // count for k in range(count)]
 
 
-def rows_of(vectors: int) -> int:
-    """Rows at once: 3 registers of 4 rows are as many sums as 2 of 6."""
-    return 4 if vectors == 3 else ROWS
+def rows_of(vectors: int, kind: Kind) -> int:
+    """Rows at once."""
+    tallest = _TALLEST[kind.registers]
+    return min((tallest[v] for v in passes(vectors, kind)), default=tallest[1])
+
+
+def heights(most: int) -> list[int]:
+    """The numbers of rows for which tiles are made, `most` the largest."""
+    return [h for h in _HEIGHTS if h < most] + [most]
 
 
 class Program:
     """One kernel under construction.
 
+    Args:
+        module: where it is written.
+        name: of the function.
+        kind: its numbers.
+        narrow: which arguments are arrays of bfloat16.
+
     Attributes:
         arguments: argument name -> its place in the array.
     """
 
-    def __init__(self, module: ir.Module, name: str, kind: Kind) -> None:
+    def __init__(
+        self, module: ir.Module, name: str, kind: Kind, narrow: Callable[[str], bool]
+    ) -> None:
         self.kind = kind
         self.module = module
+        self._narrow = narrow
         self.arguments: dict[str, int] = {}
         self._loaded: dict[str, ir.Value] = {}
         self.function = ir.Function(module, ir.FunctionType(VOID, [I64.as_pointer()]), name)
@@ -69,7 +94,8 @@ class Program:
         if key not in self._loaded:
             value = self.number(name)
             self._entry.position_before(self._entry.block.terminator)
-            target = (kind or self.kind.scalar).as_pointer()
+            own = I16 if self._narrow(name) else self.kind.scalar
+            target = (kind or own).as_pointer()
             self._loaded[key] = self._entry.inttoptr(value, target)
         return self._loaded[key]
 
@@ -144,21 +170,27 @@ class Program:
 
 
 def tile(module: ir.Module, kind: Kind, rows: int, vectors: int, row_stride: int) -> ir.Function:
-    """``void (a, lda, w, depth, out)``: out[r, v] = sum_k a[r, k] w[k, v], `rows` times `vectors`.
+    """``void (a, lda, count, w, depth, out)``: out[r, v] = sum_k a[r, k] w[k, v].
 
-    w is packed, (depth, vectors, lanes); out has `row_stride` numbers from row to row.
+    a has `count` rows, `lda` packed numbers apart, of which the last stands for those that are missing
+    to `rows`; w is packed, (depth, vectors, lanes); out has `row_stride` numbers from row to row. A
+    packed number is a number, or a pair of bfloat16: `depth` counts them.
     """
     name = f"tile_{rows}_{vectors}_{row_stride}"
     if name in module.globals:
         return module.globals[name]
-    place = kind.scalar.as_pointer()
-    signature = ir.FunctionType(VOID, [place, I64, place, I64, place])
+    packed, place = kind.packed.as_pointer(), kind.scalar.as_pointer()
+    signature = ir.FunctionType(VOID, [packed, I64, I64, packed, I64, place])
     function = ir.Function(module, signature, name)
     function.linkage = "internal"
-    a, lda, w, depth, out = function.args
+    a, lda, count, w, depth, out = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))
     lanes = Lanes(b, kind)
-    lines = [b.gep(a, [b.mul(lda, I64(r))]) for r in range(rows)]
+    last = b.sub(count, I64(1))
+    lines = [a]
+    for r in range(1, rows):
+        row = b.select(b.icmp_signed("<", I64(r), last), I64(r), last)
+        lines.append(b.gep(a, [b.mul(lda, row)]))
     sums = [lanes.number(0.0)] * (rows * vectors)
     whole = b.and_(depth, I64(-_UNROLL))
     for first, end, step in ((I64(0), whole, _UNROLL), (whole, depth, 1)):
@@ -201,14 +233,13 @@ def _sum_products(
         here = b.add(k, I64(j))
         row = b.gep(w, [b.mul(here, I64(vectors * lanes.kind.lanes))])
         weights = [
-            lanes.load(b.gep(row, [I64(v * lanes.kind.lanes)]), aligned=True)
-            for v in range(vectors)
+            lanes.load_packed(b.gep(row, [I64(v * lanes.kind.lanes)])) for v in range(vectors)
         ]
         for r, line in enumerate(lines):
             factor = lanes.splat(b.load(b.gep(line, [here])))
             for v in range(vectors):
                 i = r * vectors + v
-                new[i] = lanes.fma(factor, weights[v], new[i])
+                new[i] = lanes.multiply(factor, weights[v], new[i])
     k.add_incoming(b.add(k, I64(step)), b.block)
     for phi, value in zip(carried, new, strict=True):
         phi.add_incoming(value, b.block)

@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from gatewise.engine.cpu.lanes import I1, I8, I64, Kind
 from gatewise.engine.cpu.layout import Layout
-from gatewise.engine.cpu.program import ROWS, Program, passes, tile
+from gatewise.engine.cpu.program import Program, heights, passes, rows_of, tile
 
 Body: TypeAlias = Callable[[ir.Value, ir.Value, ir.Value, ir.Value, ir.Value], None]
 """(s-th step to be run, its time, panel, first row, number of rows)."""
@@ -24,53 +24,62 @@ class Loops:
     """What the forward and the backward kernel share."""
 
     def __init__(self, module: ir.Module, layout: Layout, kind: Kind, name: str, wide: int) -> None:
-        self.p = Program(module, name, kind)
+        self.p = Program(module, name, kind, layout.is_narrow)
         self.layout = layout
         self.kind = kind
         self.wide = wide
         """Registers of a row in a panel."""
-        size = max(1, wide) * ROWS * kind.lanes
+        self.rows = rows_of(wide, kind)
+        """Rows at once."""
+        size = max(1, wide) * self.rows * kind.lanes
         self.scratch = self.p.builder.alloca(kind.scalar, I64(size), name="scratch")
         self.scratch.align = kind.lanes * kind.itemsize
 
-    def over_time(self, most: int, body: Body) -> Program:
-        """The whole kernel: all steps, this thread's panels, rows in blocks of `most` at most."""
+    def over_time(self, body: Body) -> Program:
+        """The whole kernel: at each step this thread's share of panels times blocks of rows.
+
+        A panel stays with one thread where gradients of parameters are summed over its rows.
+        """
         p, b = self.p, self.p.builder
-        first, end, threads = p.share(p.number("panels"))
+        batch = p.number("B")
+        blocks = b.sdiv(b.add(batch, I64(self.rows - 1)), I64(self.rows))
+        panels = p.number("panels")
+        if self.layout.law.params:
+            first, end, threads = p.share(panels)
+            first, end = b.mul(first, blocks), b.mul(end, blocks)
+        else:
+            first, end, threads = p.share(b.mul(panels, blocks))
         with p.loop(I64(0), p.number("T"), "s") as s:
             t = b.add(p.number("t0"), b.mul(s, p.number("dir")))
-            with p.loop(first, end, "panel") as panel:
-                self._blocks(most, lambda row, count: body(s, t, panel, row, count))
+            with p.loop(first, end, "part") as part:
+                panel = b.sdiv(part, blocks)
+                i = b.sub(part, b.mul(panel, blocks))
+                row = b.sdiv(b.mul(batch, i), blocks)
+                last = b.sdiv(b.mul(batch, b.add(i, I64(1))), blocks)
+                body(s, t, panel, row, b.sub(last, row))
             p.barrier(b.mul(threads, b.add(s, I64(1))))
         p.finish()
         return p
 
-    def _blocks(self, most: int, body: Callable[[ir.Value, ir.Value], None]) -> None:
-        """Rows in blocks of nearly equal size, `most` at most: body(first, count)."""
-        p, b = self.p, self.p.builder
-        batch = p.number("B")
-        count = b.sdiv(b.add(batch, I64(most - 1)), I64(most))
-        with p.loop(I64(0), count, "block") as i:
-            first = b.sdiv(b.mul(batch, i), count)
-            end = b.sdiv(b.mul(batch, b.add(i, I64(1))), count)
-            body(first, b.sub(end, first))
-
     def product(
-        self, count: ir.Value, most: int, a: ir.Value, lda: ir.Value, w: ir.Value, depth: ir.Value
+        self, count: ir.Value, a: ir.Value, lda: ir.Value, w: ir.Value, depth: ir.Value
     ) -> None:
-        """scratch <- the rows a times the panel w."""
+        """scratch <- the rows a times the panel w; `lda` and `depth` in packed numbers."""
         p, b, done = self.p, self.p.builder, 0
-        for vectors in passes(self.wide):
+        a = b.bitcast(a, self.kind.packed.as_pointer())
+        for vectors in passes(self.wide, self.kind):
             at = b.gep(w, [b.mul(depth, I64(done * self.kind.lanes))])
             out = b.gep(self.scratch, [I64(done * self.kind.lanes)])
             end = p.function.append_basic_block("multiplied")
             choice = b.switch(count, end)
-            for rows in range(1, most + 1):
+            fewer = 0
+            for rows in heights(self.rows):
                 block = p.function.append_basic_block(f"rows{rows}")
-                choice.add_case(I64(rows), block)
+                for fewer in range(fewer + 1, rows + 1):
+                    choice.add_case(I64(fewer), block)
                 b.position_at_end(block)
                 function = tile(p.module, self.kind, rows, vectors, self.wide * self.kind.lanes)
-                b.call(function, [a, lda, at, depth, out])
+                b.call(function, [a, lda, count, at, depth, out])
                 b.branch(end)
             b.position_at_end(end)
             done += vectors
@@ -80,6 +89,14 @@ class Loops:
         p, b = self.p, self.p.builder
         byte = b.load(p.at(p.pointer(name, I8), (t, p.number("B")), row))
         return p.lanes.splat(b.icmp_unsigned("!=", byte, I8(0)))
+
+
+def inside(k: Loops, unit: ir.Value) -> ir.Value:
+    """The lanes that are units of the cell, not padding."""
+    p, b = k.p, k.p.builder
+    kind = ir.VectorType(I64, k.kind.lanes)
+    counting = ir.Constant(kind, list(range(k.kind.lanes)))
+    return b.icmp_signed("<", b.add(p.lanes.splat(unit), counting), p.lanes.splat(p.number("H")))
 
 
 class Row:
