@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatewise.engine.cpu.arena import ARENA
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
 from gatewise.engine.cpu.packing import (
@@ -21,7 +22,7 @@ from gatewise.engine.cpu.packing import (
     pad_rows,
     padded,
 )
-from gatewise.engine.cpu.products import linear, product, transposed_product
+from gatewise.engine.cpu.products import column_sums, linear, product, transposed_product
 from gatewise.engine.cpu.program import BACKWARD_WIDE
 
 _SMALL = 1 << 15  # products of a step below which a second thread costs more than it does
@@ -164,6 +165,7 @@ class _Call:
         self._given = dict(zip(law.states, rest[len(law.params) :], strict=True))
         self.states: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
+        self._inputs: tuple[Tensor, Tensor]
         self._versions: list[int] = []
 
     # --- forward ---------------------------------------------------------------------------------
@@ -174,12 +176,11 @@ class _Call:
         assert x is not None and ih is not None and hh is not None
         layout, job, law = self.layout, self.job, self.layout.law
         a = self._common(forward=True)
-        weight = pad_rows(ih.to(self.stored), len(law.pre), self.size)
-        xs = linear(self._flat(x), weight, self._input_bias(b_ih, b_hh))
+        self._inputs = self._flat(x), pad_rows(ih.to(self.stored), len(law.pre), self.size)
+        xs = linear(*self._inputs, self._input_bias(b_ih, b_hh))
         a.point("xs", xs)
         blocks = len(law.recurrent_blocks)
         if blocks:
-            hh = hh.to(self.stored)
             a.point("weights", forward_panels(hh, blocks, self.size, self.kind))
         if layout.apart:
             a.point("bias_h", self._hidden_bias(b_hh))
@@ -299,14 +300,14 @@ class _Call:
         }
         a.values["dh_row"] = blocks * self.size
         a.values["depth"] = blocks * self.size // self.kind.factors
-        dh = a.point("dh", self._like.new_empty(rows, blocks * self.size, dtype=self.stored))
+        dh = a.point("dh", ARENA.empty((rows, blocks * self.size), self.stored))
         same = not layout.apart and law.recurrent_blocks == law.pre
         dx = dh
         if not same:
             width = len(law.pre) * self.size
-            dx = a.point("dx", self._like.new_empty(rows, width, dtype=self.stored))
+            dx = a.point("dx", ARENA.empty((rows, width), self.stored))
         if blocks:
-            panels = backward_panels(hh.to(self.stored), blocks, self.size, self.kind)
+            panels = backward_panels(hh, blocks, self.size, self.kind)
             a.point("weights", panels)
         zeros = self._like.new_zeros(self.size, dtype=self.wide)
         d_params = {n: a.point(f"d_param:{n}", zeros.clone()) for n in law.params}
@@ -328,21 +329,28 @@ class _Call:
         x, ih, hh, b_ih, b_hh = inputs[:5]
         assert x is not None and ih is not None and hh is not None
         count, blocks = len(law.pre), len(law.recurrent_blocks)
+        flat, weight = self._inputs
         found: list[Tensor | None] = [None] * len(inputs)
         if wanted[0]:
-            found[0] = product(dx, pad_rows(ih.to(self.stored), count, self.size)).view(x.shape)
+            found[0] = product(dx, weight).view(x.shape)
         if wanted[1]:
-            found[1] = self._rows(transposed_product(dx, self._flat(x)), count)
+            found[1] = self._rows(transposed_product(dx, flat), count)
         if wanted[2] and not blocks:
             found[2] = torch.zeros_like(hh)
         elif wanted[2]:
             before = self._before("operand" if self.layout.operand else "h")
             before = before.reshape(-1, self.size)[:, :units]
             found[2] = self._rows(transposed_product(dh, before), blocks)
-        if b_ih is not None and wanted[3]:
-            found[3] = self._rows(dx.sum(0, dtype=self.wide), count)
-        if b_hh is not None and wanted[4]:
-            found[4] = self._rows(dh.sum(0, dtype=self.wide), blocks)
+        # one sum where both parts have the same gradient
+        d_bias_x = d_bias_h = None
+        if b_ih is not None and (wanted[3] or (dx is dh and wanted[4])):
+            d_bias_x = d_bias_h = column_sums(dx, self.kind)
+        if b_hh is not None and dx is not dh and wanted[4]:
+            d_bias_h = column_sums(dh, self.kind)
+        if d_bias_x is not None and wanted[3]:
+            found[3] = self._rows(d_bias_x, count)
+        if d_bias_h is not None and wanted[4]:
+            found[4] = self._rows(d_bias_h, blocks)
         for k, name in enumerate(law.params):
             found[5 + k] = d_params[name][:units]
         offset = 5 + len(law.params)
@@ -415,7 +423,7 @@ class _Call:
     def _array(self, name: str, steps: int | None = None) -> Tensor:
         """(T, B, Hp), of the numbers that the argument `name` is made of."""
         dtype = self.stored if self.layout.is_narrow(name) else self.wide
-        return self._like.new_empty(steps or self.steps, self.batch, self.size, dtype=dtype)
+        return ARENA.empty((steps or self.steps, self.batch, self.size), dtype)
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units

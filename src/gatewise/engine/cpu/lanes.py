@@ -192,6 +192,23 @@ class Lanes:
         place = b.bitcast(pointer, self.kind.vector.as_pointer())
         b.store(value, place, align=self._alignment(aligned))
 
+    def load_some(self, pointer: ir.Value, mask: ir.Value) -> ir.Value:
+        """The lanes of a register where `mask` holds, from memory that need not go on elsewhere; else 0."""
+        kind, suffix = self.kind.vector, f"v{self.kind.lanes}f{8 * self.kind.itemsize}"
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        name = f"llvm.masked.load.{suffix}.p0"
+        function = self._function(name, kind, place.type, I32, mask.type, kind)
+        align = I32(self.kind.itemsize)
+        return self.builder.call(function, [place, align, mask, self.number(0.0)])
+
+    def store_some(self, value: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
+        """Write the lanes of a register where `mask` holds."""
+        kind, suffix = self.kind.vector, f"v{self.kind.lanes}f{8 * self.kind.itemsize}"
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        name = f"llvm.masked.store.{suffix}.p0"
+        function = self._function(name, VOID, kind, place.type, I32, mask.type)
+        self.builder.call(function, [value, place, I32(self.kind.itemsize), mask])
+
     def load_packed(self, pointer: ir.Value) -> ir.Value:
         """A register of a packed matrix, from memory that is aligned to it."""
         kind = ir.VectorType(self.kind.packed, self.kind.lanes)
@@ -246,9 +263,7 @@ class Lanes:
         return total
 
     def _first(self, pairs: ir.Value) -> ir.Value:
-        return self.builder.bitcast(
-            self.builder.shl(pairs, self._integers(16)), self.kind.vector
-        )
+        return self.builder.bitcast(self.builder.shl(pairs, self._integers(16)), self.kind.vector)
 
     def _second(self, pairs: ir.Value) -> ir.Value:
         high = self.builder.and_(pairs, self._integers(0xFFFF0000))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,6 +16,7 @@ from gatewise.engine.cpu.compiling import functions, has_dots, vector_bytes
 from gatewise.engine.cpu.forward import emit_forward
 from gatewise.engine.cpu.lanes import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
+from gatewise.engine.cpu.program import Program
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,34 @@ def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
     return _make(Layout(law, variant), str(dtype).removeprefix("torch."))
 
 
-def _kind(variant: Variant, name: str) -> Kind:
+@cache
+def kind_of(name: str, narrow: bool = False) -> Kind:
     """The numbers of the kernels on this processor."""
     width = vector_bytes()
     return Kind(
         name,
         width // (4 if name == "float32" else 8),
         registers=32 if width == 64 else 16,
-        narrow=variant.narrow,
+        narrow=narrow,
         dots=has_dots(),
     )
 
 
-def _make(layout: Layout, name: str) -> Kernels:
+def make(module: ir.Module, programs: Sequence[Program]) -> list[Kernel]:
+    """The kernels of a module, compiled or from the cache."""
     threads.publish()
-    kind = _kind(layout.variant, name)
+    addresses = functions(module, [p.function.name for p in programs])
+    return [
+        Kernel(address, tuple(sorted(p.arguments, key=p.arguments.__getitem__)))
+        for p, address in zip(programs, addresses, strict=True)
+    ]
+
+
+def _make(layout: Layout, name: str) -> Kernels:
+    kind = kind_of(name, layout.variant.narrow)
     module = ir.Module()
     programs = {"forward": emit_forward(module, layout, kind)}
     if layout.variant.grad:
         programs["backward"] = emit_backward(module, layout, kind)
-    addresses = functions(module, list(programs))
-    made = {
-        n: Kernel(address, tuple(sorted(p.arguments, key=p.arguments.__getitem__)))
-        for (n, p), address in zip(programs.items(), addresses, strict=True)
-    }
+    made = dict(zip(programs, make(module, list(programs.values())), strict=True))
     return Kernels(layout, kind, made["forward"], made.get("backward"))

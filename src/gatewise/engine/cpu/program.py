@@ -107,9 +107,20 @@ class Program:
             total = term if total is None else b.add(total, term)
         return pointer if total is None else b.gep(pointer, [total])
 
+    def repeat(
+        self,
+        first: ir.Value,
+        end: ir.Value,
+        step: int,
+        start: Sequence[ir.Value],
+        body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+    ) -> list[ir.Value]:
+        """Values carried through a loop over first..end: body(i, values) gives the next ones."""
+        return repeat(self.builder, self.function, (first, end, step), start, body)
+
     @contextmanager
-    def loop(self, first: ir.Value, end: ir.Value, name: str) -> Iterator[ir.Value]:
-        """for i in first..end."""
+    def loop(self, first: ir.Value, end: ir.Value, name: str, step: int = 1) -> Iterator[ir.Value]:
+        """for i in first..end, by `step`."""
         b, function = self.builder, self.function
         head = function.append_basic_block(f"{name}.head")
         body = function.append_basic_block(f"{name}.body")
@@ -122,7 +133,7 @@ class Program:
         b.cbranch(b.icmp_signed("<", index, end), body, done)
         b.position_at_end(body)
         yield index
-        index.add_incoming(b.add(index, I64(1)), b.block)
+        index.add_incoming(b.add(index, I64(step)), b.block)
         b.branch(head)
         b.position_at_end(done)
 
@@ -169,6 +180,39 @@ class Program:
         self.builder.ret_void()
 
 
+def repeat(
+    b: ir.IRBuilder,
+    function: ir.Function,
+    span: tuple[ir.Value, ir.Value, int],
+    start: Sequence[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """Values carried through a loop over first..end in steps: body(i, values) gives the next ones."""
+    first, end, step = span
+    head, inner, done = (
+        function.append_basic_block(f"carried.{n}") for n in ("head", "body", "done")
+    )
+    before = b.block
+    b.branch(head)
+    b.position_at_end(head)
+    index = b.phi(I64, name="k")
+    index.add_incoming(first, before)
+    carried = []
+    for value in start:
+        phi = b.phi(value.type)
+        phi.add_incoming(value, before)
+        carried.append(phi)
+    b.cbranch(b.icmp_signed("<", index, end), inner, done)
+    b.position_at_end(inner)
+    new = body(index, list(carried))
+    index.add_incoming(b.add(index, I64(step)), b.block)
+    for phi, value in zip(carried, new, strict=True):
+        phi.add_incoming(value, b.block)
+    b.branch(head)
+    b.position_at_end(done)
+    return list(carried)
+
+
 def tile(module: ir.Module, kind: Kind, rows: int, vectors: int, row_stride: int) -> ir.Function:
     """``void (a, lda, count, w, depth, out)``: out[r, v] = sum_k a[r, k] w[k, v].
 
@@ -192,9 +236,9 @@ def tile(module: ir.Module, kind: Kind, rows: int, vectors: int, row_stride: int
         row = b.select(b.icmp_signed("<", I64(r), last), I64(r), last)
         lines.append(b.gep(a, [b.mul(lda, row)]))
     sums = [lanes.number(0.0)] * (rows * vectors)
-    whole = b.and_(depth, I64(-_UNROLL))
-    for first, end, step in ((I64(0), whole, _UNROLL), (whole, depth, 1)):
-        sums = _sum_products(b, lanes, function, lines, w, sums, vectors, (first, end, step))
+    sums = sum_products(
+        b, lanes, function, lambda r, k: b.gep(lines[r], [k]), w, sums, vectors, depth
+    )
     for r in range(rows):
         for v in range(vectors):
             at = b.gep(out, [I64(r * row_stride + v * kind.lanes)])
@@ -203,46 +247,37 @@ def tile(module: ir.Module, kind: Kind, rows: int, vectors: int, row_stride: int
     return function
 
 
-def _sum_products(
+def sum_products(
     b: ir.IRBuilder,
     lanes: Lanes,
     function: ir.Function,
-    lines: Sequence[ir.Value],
+    factor: Callable[[int, ir.Value], ir.Value],
     w: ir.Value,
     sums: list[ir.Value],
     vectors: int,
-    span: tuple[ir.Value, ir.Value, int],
+    depth: ir.Value,
 ) -> list[ir.Value]:
-    """The sums after k = first..end, in steps."""
-    first, end, step = span
-    head, body, done = (function.append_basic_block(n) for n in ("k.head", "k.body", "k.done"))
-    before = b.block
-    b.branch(head)
-    b.position_at_end(head)
-    k = b.phi(I64, name="k")
-    k.add_incoming(first, before)
-    carried = []
-    for value in sums:
-        phi = b.phi(value.type)
-        phi.add_incoming(value, before)
-        carried.append(phi)
-    b.cbranch(b.icmp_signed("<", k, end), body, done)
-    b.position_at_end(body)
-    new: list[ir.Value] = list(carried)
-    for j in range(step):
-        here = b.add(k, I64(j))
-        row = b.gep(w, [b.mul(here, I64(vectors * lanes.kind.lanes))])
-        weights = [
-            lanes.load_packed(b.gep(row, [I64(v * lanes.kind.lanes)])) for v in range(vectors)
-        ]
-        for r, line in enumerate(lines):
-            factor = lanes.splat(b.load(b.gep(line, [here])))
-            for v in range(vectors):
-                i = r * vectors + v
-                new[i] = lanes.multiply(factor, weights[v], new[i])
-    k.add_incoming(b.add(k, I64(step)), b.block)
-    for phi, value in zip(carried, new, strict=True):
-        phi.add_incoming(value, b.block)
-    b.branch(head)
-    b.position_at_end(done)
-    return list(carried)
+    """sums[r, v] + sum_k a[r, k] w[k, v] over the packed `depth`; factor(r, k) is where a[r, k] is."""
+    rows = len(sums) // vectors
+
+    def add(step: int) -> Callable[[ir.Value, list[ir.Value]], list[ir.Value]]:
+        def body(k: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+            for j in range(step):
+                here = b.add(k, I64(j))
+                row = b.gep(w, [b.mul(here, I64(vectors * lanes.kind.lanes))])
+                weights = [
+                    lanes.load_packed(b.gep(row, [I64(v * lanes.kind.lanes)]))
+                    for v in range(vectors)
+                ]
+                for r in range(rows):
+                    a = lanes.splat(b.load(factor(r, here)))
+                    for v in range(vectors):
+                        i = r * vectors + v
+                        totals[i] = lanes.multiply(a, weights[v], totals[i])
+            return totals
+
+        return body
+
+    whole = b.and_(depth, I64(-_UNROLL))
+    sums = repeat(b, function, (I64(0), whole, _UNROLL), sums, add(_UNROLL))
+    return repeat(b, function, (whole, depth, 1), sums, add(1))

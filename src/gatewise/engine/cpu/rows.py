@@ -72,11 +72,12 @@ class Loops:
             out = b.gep(self.scratch, [I64(done * self.kind.lanes)])
             end = p.function.append_basic_block("multiplied")
             choice = b.switch(count, end)
-            fewer = 0
+            done_rows = 0
             for rows in heights(self.rows):
                 block = p.function.append_basic_block(f"rows{rows}")
-                for fewer in range(fewer + 1, rows + 1):
+                for fewer in range(done_rows + 1, rows + 1):
                     choice.add_case(I64(fewer), block)
+                done_rows = rows
                 b.position_at_end(block)
                 function = tile(p.module, self.kind, rows, vectors, self.wide * self.kind.lanes)
                 b.call(function, [a, lda, count, at, depth, out])
