@@ -112,9 +112,7 @@ def refusal_of_rules(rules: Sequence[Rule]) -> str | None:
     return None
 
 
-def refusal_of(
-    direction: Direction, plan: Plan, dtypes: Collection[torch.dtype]
-) -> str | None:
+def refusal_of(direction: Direction, plan: Plan, dtypes: Collection[torch.dtype]) -> str | None:
     """Why kernels that compute unit by unit cannot run this direction, or None."""
     law, weights = direction.law, direction.weights
     if weights.hr is not None:

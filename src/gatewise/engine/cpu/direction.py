@@ -5,13 +5,13 @@ Knows a law, its weights and what is asked of the run; it knows no stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gatewise.engine.arguments import Arguments
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
 from gatewise.engine.cpu.packing import (
@@ -47,24 +47,6 @@ class Job:
     def layout(self) -> Layout:
         """Its layout."""
         return self.made.layout
-
-
-class _Arguments:
-    """Collects the arguments of one call, and keeps what they point to alive."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, int] = {}
-        self._alive: list[Tensor] = []
-
-    def point(self, name: str, tensor: Tensor) -> Tensor:
-        assert tensor.is_contiguous()
-        self._alive.append(tensor)
-        self.values[name] = tensor.data_ptr()
-        return tensor
-
-    def offset(self, name: str, tensor: Tensor, elements: int) -> None:
-        self._alive.append(tensor)
-        self.values[name] = tensor.data_ptr() + elements * tensor.element_size()
 
 
 def run(
@@ -160,7 +142,7 @@ class _Call:
             return _copied(self._after(slot[2:])[..., : self.units], dtype)
         return self.kept[slot][..., : self.units].to(dtype)
 
-    def _place_states(self, a: _Arguments) -> None:
+    def _place_states(self, a: Arguments) -> None:
         first = self.steps if self.job.setting.reverse else 0
         given = dict(self._given)
         if self.layout.operand:
@@ -174,7 +156,7 @@ class _Call:
             self.states[name] = array
             self._point_states(a, name, array)
 
-    def _point_states(self, a: _Arguments, name: str, array: Tensor) -> None:
+    def _point_states(self, a: Arguments, name: str, array: Tensor) -> None:
         row = self.batch * self.size
         a.offset(f"before:{name}", array, row if self.job.setting.reverse else 0)
         a.offset(f"after:{name}", array, 0 if self.job.setting.reverse else row)
@@ -318,8 +300,8 @@ class _Call:
 
     # --- both ------------------------------------------------------------------------------------
 
-    def _common(self, forward: bool) -> _Arguments:
-        a, job, law = _Arguments(), self.job, self.layout.law
+    def _common(self, forward: bool) -> Arguments:
+        a, job, law = Arguments(), self.job, self.layout.law
         ascending = forward != job.setting.reverse
         a.values |= {
             "T": self.steps,

@@ -48,9 +48,7 @@ def emit_forward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
     """The forward kernel of a layout."""
     count = len(layout.law.recurrent_blocks)
     k = Loops(module, layout, kind, "forward", count)
-    return k.over_time(
-        lambda s, t, panel, first, rows: _forward_block(k, t, panel, first, rows)
-    )
+    return k.over_time(lambda s, t, panel, first, rows: _forward_block(k, t, panel, first, rows))
 
 
 def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:

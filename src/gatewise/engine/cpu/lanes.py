@@ -246,9 +246,7 @@ class Lanes:
         return total
 
     def _first(self, pairs: ir.Value) -> ir.Value:
-        return self.builder.bitcast(
-            self.builder.shl(pairs, self._integers(16)), self.kind.vector
-        )
+        return self.builder.bitcast(self.builder.shl(pairs, self._integers(16)), self.kind.vector)
 
     def _second(self, pairs: ir.Value) -> ir.Value:
         high = self.builder.and_(pairs, self._integers(0xFFFF0000))
