@@ -179,10 +179,13 @@ CELLS: dict[str, Row] = {
     "mingru": Row(mingru),
 }
 
+_UNIT_BY_UNIT = tuple(name for name in CELLS if name not in ("gru_paper", "lstm_layer_norm"))
+
 ENGINES: dict[str, tuple[str, ...]] = {
     "reference": tuple(CELLS),
     "closed": ("rnn_tanh", "rnn_relu", "lstm", "gru"),
-    "compiled": tuple(name for name in CELLS if name not in ("gru_paper", "lstm_layer_norm")),
+    "compiled": _UNIT_BY_UNIT,
+    "cuda": _UNIT_BY_UNIT,
 }
 """Engine -> the cells that it runs."""
 

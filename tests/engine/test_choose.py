@@ -76,7 +76,9 @@ def test_a_named_engine_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_unknown_engine() -> None:
-    with pytest.raises(UnknownNameError, match="expected one of auto, closed, compiled, reference"):
+    with pytest.raises(
+        UnknownNameError, match="expected one of auto, closed, compiled, cuda, reference"
+    ):
         gw.Stack("lstm", 3, 4)(torch.zeros(5, 2, 3), engine="close")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -14,78 +14,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gatewise as gw
-from gatewise.cells.base import as_state
+import kernel_cases
 from gatewise.errors import EngineError
-from gatewise.types import state_tensors
-from parity import ENGINES, random_state, spread
+from kernel_cases import (
+    BATCH,
+    CELLS,
+    INPUT,
+    STEPS,
+    build,
+    controls,
+    expressions,
+    numbers,
+    random_cell,
+)
+from parity import random_state
 from tolerances import assert_close
 
-STEPS, BATCH, INPUT, UNITS = 7, 5, 3, 13
-
-
-@gw.cell
-def coupled(a: Any, s: Any) -> Any:
-    f, o, g = gw.sigmoid(a.f), gw.sigmoid(a.o), gw.tanh(a.g)
-    c = f * s.c + (1 - f) * g
-    return {"h": o * gw.tanh(c), "c": c}, {"f": f, "o": o, "g": g}
-
-
-@gw.cell(params={"p_i": "vector", "p_o": "vector"})
-def peephole(a: Any, s: Any, p: Any) -> Any:
-    i, f = gw.sigmoid(a.i + p.p_i * s.c), gw.sigmoid(a.f)
-    c = f * s.c + i * gw.tanh(a.g)
-    o = gw.sigmoid(a.o + p.p_o * c)
-    return {"h": o * gw.tanh(c), "c": c}, {"i": i, "f": f, "o": o}
-
-
-@gw.cell(states={"n": 1.0, "m": -1.0})
-def many_operations(a: Any, s: Any) -> Any:
-    z = gw.softplus(a.z) + gw.exp(gw.minimum(a.y, 1.0)) / 3
-    m = gw.maximum(s.m - z / 9, gw.log(1 + z) - 2)
-    n = gw.where(a.x.w > a.h.w, s.n * 0.5, gw.sqrt(z + 1)) - gw.relu(m)
-    return {"h": gw.tanh(n - s.h) * z / (1 + z), "n": n, "m": m}, {"z": z}
-
-
-USERS = {"coupled": coupled, "peephole": peephole, "many operations": many_operations}
-CELLS = [*ENGINES["compiled"], *USERS]
-
-
-def build(cell: str, dtype: torch.dtype = torch.float64, **options: Any) -> gw.Stack:
-    kind = USERS.get(cell, cell)
-    stack = gw.Stack(kind, INPUT, **{"hidden_size": UNITS, "dtype": dtype, **options})
-    spread(stack, 0.2)
-    return stack
-
-
-def results(stack: gw.Stack, x: Tensor, state: Any, engine: str, **call: Any) -> dict[str, Tensor]:
-    torch.manual_seed(7)  # the same masks
-    x = x.clone().requires_grad_()
-    given = None if state is None else [s.clone().requires_grad_() for s in state_tensors(state)]
-    out = stack(x, None if given is None else as_state(given), engine=engine, **call)
-    assert out.engine == engine
-    found = {"h": out.h} | {f"state {k}": v for k, v in enumerate(state_tensors(out.state))}
-    cost = sum(((k + 1) * torch.sin(v)).sum() for k, v in enumerate(found.values()))
-    leaves = {"x": x} | dict(stack.named_parameters())
-    leaves |= {f"given {k}": v for k, v in enumerate(given or ())}
-    cost = cost + 0 * x.sum()  # a control may cut all else off
-    gradients = torch.autograd.grad(cost, list(leaves.values()), allow_unused=True)
-    for name, g in zip(leaves, gradients, strict=True):
-        found[f"gradient of {name}"] = torch.zeros_like(leaves[name]) if g is None else g
-    if out.record is not None:
-        found |= {f"recorded {path}": value for path, value in out.record.items()}
-    return found
-
-
-def compare(stack: gw.Stack, x: Tensor, state: Any = None, **call: Any) -> None:
-    expected = results(stack, x, state, "reference", **call)
-    actual = results(stack, x, state, "compiled", **call)
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        assert_close(actual[name], value, gradient=True, what=name)
-
-
-def numbers(dtype: torch.dtype = torch.float64, steps: int = STEPS) -> Tensor:
-    return torch.randn(steps, BATCH, INPUT, dtype=dtype)
+compare = partial(kernel_cases.compare, "compiled")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -141,30 +86,13 @@ def test_without_bias_and_with_a_learned_start(cell: str) -> None:
     compare(build(cell, bias=False, learned_state=True, bidirectional=True), numbers())
 
 
-def _controls() -> dict[str, Any]:
-    wave = torch.rand(3, 1, UNITS, dtype=torch.float64)
-    return {
-        "on": lambda n: gw.Control.on(n),
-        "off": lambda n: gw.Control.off(n, units=slice(0, 5), batch=[0, 3]),
-        "set": lambda n: gw.Control.set(n, 0.3, time=slice(4, 7)),
-        "scale": lambda n: gw.Control.scale(n, 1.7, units=[1, 12]),
-        "add": lambda n: gw.Control.add(n, 0.1, batch=2),
-        "patch": lambda n: gw.Control.patch(n, wave, time=slice(5, 8)),
-        "composed": lambda n: (
-            gw.Control.set(n, 0.2, units=slice(0, 6))
-            | gw.Control.scale(n, 1.5, time=[5, 6])
-            | gw.Control.add(n, torch.arange(13.0) / 50)
-        ),
-    }
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_name_is_controlled(cell: str) -> None:
     """One kernel in which all names have a control, most of which change nothing."""
     stack = build(cell, bidirectional=True)
     names = stack.directions()[0].names
     neutral = reduce(or_, (gw.Control.scale(n, 1.0) for n in names))
-    makes = list(_controls().values())
+    makes = list(controls().values())
     for k, name in enumerate(names):
         for make in (makes[k % len(makes)], makes[(3 * k + 1) % len(makes)]):
             control = neutral | make(name)
@@ -172,12 +100,12 @@ def test_every_name_is_controlled(cell: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("control", _controls())
+@pytest.mark.parametrize("control", controls())
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_name_is_controlled_alone(cell: str, control: str) -> None:
     """A kernel for each name: minutes of compilation."""
     stack = build(cell, num_layers=2, bidirectional=True)
-    make = _controls()[control]
+    make = controls()[control]
     names = stack.directions()[0].names
     for name in names:
         compare(stack, numbers(), control=make(name), record=gw.Record(*names), start=3)
@@ -283,49 +211,11 @@ def test_what_it_cannot_do_it_says(case: str) -> None:
         stack(torch.zeros(5, 2, 3), engine="compiled", **call)
 
 
-LEAVES = ["a.p", "a.q", "a.x.r", "a.h.r", "s.h", "s.c", "number"]
-UNARY = ["sigmoid", "tanh", "relu", "softplus", "exp"]
-BINARY = ["+", "-", "*", "minimum", "maximum", "where"]
-
-
-def expressions() -> st.SearchStrategy[Any]:
-    """Trees of the operations of equations."""
-    return st.recursive(
-        st.sampled_from(LEAVES),
-        lambda inner: st.one_of(
-            st.tuples(st.sampled_from(UNARY), inner),
-            st.tuples(st.sampled_from(BINARY), inner, inner),
-        ),
-        max_leaves=6,
-    )
-
-
-def evaluate(tree: Any, a: Any, s: Any) -> Any:
-    if isinstance(tree, str):
-        leaves = {"a.p": a.p, "a.q": a.q, "a.x.r": a.x.r, "a.h.r": a.h.r, "s.h": s.h, "s.c": s.c}
-        return leaves.get(tree, 0.7)
-    op, *parts = tree
-    values = [evaluate(p, a, s) for p in parts]
-    if op in "+-*":
-        x, y = values
-        return x + y if op == "+" else x - y if op == "-" else x * y
-    if op == "where":
-        return gw.where(values[0] > values[1] + 0.1 * s.c, *values)
-    if op == "exp":
-        return gw.exp(-gw.softplus(values[0]))
-    return getattr(gw, op)(*values)
-
-
 @settings(max_examples=10)
 @given(expressions(), expressions(), st.integers(0, 10**6))
 def test_random_cells(first: Any, second: Any, seed: int) -> None:
-    def law(a: Any, s: Any) -> Any:
-        gate = gw.sigmoid(evaluate(first, a, s) + a.p)
-        c = gate * s.c + gw.tanh(evaluate(second, a, s) + a.q + a.x.r - a.h.r)
-        return {"h": gw.tanh(c), "c": c}, {"gate": gate}
-
     torch.manual_seed(seed)
-    stack = gw.Stack(gw.cell(law), INPUT, 3, dtype=torch.float64)
+    stack = gw.Stack(random_cell(first, second), INPUT, 3, dtype=torch.float64)
     compare(
         stack, numbers(steps=3), record=gw.Record("gate"), control=gw.Control.scale("gate", 0.9)
     )

@@ -130,9 +130,16 @@ def _as_tensor_pair(fn: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ten
     def call(a: Tensor | float, b: Tensor | float) -> Tensor:
         like = a if isinstance(a, Tensor) else b
         assert isinstance(like, Tensor)
-        return fn(torch.as_tensor(a).to(like), torch.as_tensor(b).to(like))
+        return fn(_like(a, like), _like(b, like))
 
     return call
+
+
+def _like(value: Tensor | float, like: Tensor) -> Tensor:
+    """A number is made in the dtype of `like`: by way of float32 it would lose digits."""
+    if isinstance(value, Tensor):
+        return value.to(like)
+    return torch.tensor(value, dtype=like.dtype, device=like.device)
 
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {

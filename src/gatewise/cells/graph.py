@@ -88,6 +88,11 @@ class Graph:
                 value = node.value  # type: ignore[assignment]
             else:
                 operands = [values[i] for i in self._places[index]]
+                if operands and not any(isinstance(o, Tensor) for o in operands):
+                    like = inputs["state", "h"]  # a function of numbers alone
+                    operands = [
+                        torch.tensor(o, dtype=like.dtype, device=like.device) for o in operands
+                    ]
                 value = OPERATIONS[node.op](*operands)
                 if closing is not None and node.op == "mul":
                     value = closing.product(value, self._places[index], operands)

@@ -111,7 +111,10 @@ def _gradient(layout: Layout, kind: str, name: str) -> tuple[Expr, ...]:
 
 
 def _store_input_gradients(
-    k: Loops, row: Row, step: BackwardPass, store: Callable[[ir.Value | None, ir.Value], None]
+    k: Loops,
+    row: Row,
+    step: BackwardPass[ir.Value],
+    store: Callable[[ir.Value | None, ir.Value], None],
 ) -> None:
     law = k.layout.law
     for index, block in enumerate(law.recurrent_blocks):

@@ -5,13 +5,13 @@ Knows a law, its weights and what is asked of the run; it knows no stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gatewise.engine.arguments import Arguments
 from gatewise.engine.cpu.arena import ARENA
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
@@ -24,6 +24,8 @@ from gatewise.engine.cpu.packing import (
 )
 from gatewise.engine.cpu.products import column_sums, linear, product, transposed_product
 from gatewise.engine.cpu.program import BACKWARD_WIDE
+from gatewise.engine.differentiable import differentiable
+from gatewise.engine.preparing import Setting
 
 _SMALL = 1 << 15  # products of a step below which a second thread costs more than it does
 
@@ -34,50 +36,18 @@ class Job:
 
     Args:
         made: its kernels.
-        reverse: from the end to the start.
-        valid: (T, B) bool, or None: all of them.
-        cut: (T, B) bool: the state after that step is put back to its start; None: nowhere.
-        starts: with `cut`: state -> (H,).
-        controls: name -> alpha and beta, (T or 1, B or 1, H).
-        zoneout: state -> mask (T, B, H) or the share that is kept.
-        again: the same by torch's operators, for gradients of gradients: (x, weights, states) to (h,
-            last states).
+        setting: what is asked of it.
         shown: dtype of the states that leave, h excepted.
     """
 
     made: Kernels
-    reverse: bool
-    valid: Tensor | None
-    cut: Tensor | None
-    starts: Mapping[str, Tensor]
-    controls: Mapping[str, tuple[Tensor, Tensor]]
-    zoneout: Mapping[str, Tensor | float]
-    again: Callable[[Sequence[Tensor | None]], tuple[Tensor, ...]]
+    setting: Setting
     shown: torch.dtype
-    slots: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
         """Its layout."""
         return self.made.layout
-
-
-class _Arguments:
-    """Collects the arguments of one call, and keeps what they point to alive."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, int] = {}
-        self._alive: list[Tensor] = []
-
-    def point(self, name: str, tensor: Tensor) -> Tensor:
-        assert tensor.is_contiguous()
-        self._alive.append(tensor)
-        self.values[name] = tensor.data_ptr()
-        return tensor
-
-    def offset(self, name: str, tensor: Tensor, elements: int) -> None:
-        self._alive.append(tensor)
-        self.values[name] = tensor.data_ptr() + elements * tensor.element_size()
 
 
 def run(
@@ -90,59 +60,10 @@ def run(
     params: Mapping[str, Tensor],
     states: Mapping[str, Tensor],
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """h (T, B, H) and the last states; what is recorded is left in `job.slots`."""
-    names = list(states)
-    out = _Unrolled.apply(  # type: ignore[no-untyped-call]
-        job, x, ih, hh, b_ih, b_hh, *params.values(), *states.values()
-    )
-    return out[0], dict(zip(names, out[1 : 1 + len(names)], strict=True))
-
-
-class _Unrolled(torch.autograd.Function):
-    """(x, weights, states) -> (h, last states)."""
-
-    @staticmethod
-    def forward(ctx: Any, job: Job, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        with torch.autocast("cpu", enabled=False):
-            call = _Call(job, inputs)
-            outputs = call.forward(inputs)
-        ctx.job, ctx.call = job, call
-        ctx.save_for_backward(*inputs)
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        inputs: tuple[Tensor | None, ...] = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
-            return None, *_through_operators(ctx.job, inputs, gradients, wanted)
-        with torch.autocast("cpu", enabled=False):
-            return None, *ctx.call.backward(inputs, gradients, wanted)
-
-
-def _through_operators(
-    job: Job,
-    inputs: Sequence[Tensor | None],
-    gradients: Sequence[Tensor | None],
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
-    """Gradients as a graph of their own."""
-    outputs = job.again(inputs)
-    pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None]
-    pairs = [(o, g) for o, g in pairs if o.requires_grad]
-    leaves = [t for t, want in zip(inputs, wanted, strict=True) if want]
-    if not pairs:
-        return [None] * len(inputs)
-    found = iter(
-        torch.autograd.grad(
-            [o for o, _ in pairs],
-            leaves,  # type: ignore[arg-type]
-            [g for _, g in pairs],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    return [next(found) if want else None for want in wanted]
+    """h (T, B, H) and the last states; what is recorded is left in the setting's slots."""
+    inputs = [x, ih, hh, b_ih, b_hh, *params.values(), *states.values()]
+    h, *final = differentiable(lambda given: _Call(job, given), job.setting.again, inputs)
+    return h, dict(zip(states, final, strict=True))
 
 
 class _Call:
@@ -189,15 +110,15 @@ class _Call:
             self.kept[slot] = a.point(slot, self._array(slot))
         h = "operand" if layout.operand else "h"
         output = a.point("output", self._array("output")) if layout.output else self._after(h)
-        for name, start in job.starts.items():
+        for name, start in job.setting.starts.items():
             a.point(f"start:{name}", pad(_solid(start, self.wide), self.size))
         a.values["panels"] = self.size // self.kind.lanes
         a.values["depth"] = -(-self.units // self.kind.factors)
         a.values["lda"] = self.size // self.kind.factors
         job.made.forward(a.values, self._workers(blocks))
         for name in layout.variant.recorded:
-            job.slots[name] = self._recorded(name)
-        last = 0 if job.reverse else self.steps
+            job.setting.slots[name] = self._recorded(name)
+        last = 0 if job.setting.reverse else self.steps
         self._versions = self._current_versions()
         finals = []
         for name in law.states:
@@ -222,8 +143,8 @@ class _Call:
             return _copied(self._after(slot[2:])[..., : self.units], dtype)
         return self.kept[slot][..., : self.units].to(dtype)
 
-    def _place_states(self, a: _Arguments) -> None:
-        first = self.steps if self.job.reverse else 0
+    def _place_states(self, a: Arguments) -> None:
+        first = self.steps if self.job.setting.reverse else 0
         given = dict(self._given)
         if self.layout.operand:
             given["operand"] = given["h"]
@@ -236,17 +157,17 @@ class _Call:
             self.states[name] = array
             self._point_states(a, name, array)
 
-    def _point_states(self, a: _Arguments, name: str, array: Tensor) -> None:
+    def _point_states(self, a: Arguments, name: str, array: Tensor) -> None:
         row = self.batch * self.size
-        a.offset(f"before:{name}", array, row if self.job.reverse else 0)
-        a.offset(f"after:{name}", array, 0 if self.job.reverse else row)
+        a.offset(f"before:{name}", array, row if self.job.setting.reverse else 0)
+        a.offset(f"after:{name}", array, 0 if self.job.setting.reverse else row)
 
     def _after(self, name: str) -> Tensor:
         """(T, B, Hp): a state after each step."""
-        return self.states[name][:-1] if self.job.reverse else self.states[name][1:]
+        return self.states[name][:-1] if self.job.setting.reverse else self.states[name][1:]
 
     def _before(self, name: str) -> Tensor:
-        return self.states[name][1:] if self.job.reverse else self.states[name][:-1]
+        return self.states[name][1:] if self.job.setting.reverse else self.states[name][:-1]
 
     def _input_bias(self, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor | None:
         """b_ih, and b_hh where the two parts are only read together; (G Hp,)."""
@@ -359,7 +280,7 @@ class _Call:
                 continue
             d = d_states[name][:, :units]
             if name == "h" and blocks:
-                first = self.steps - 1 if self.job.reverse else 0
+                first = self.steps - 1 if self.job.setting.reverse else 0
                 rows = dh.view(self.steps, self.batch, -1)[first]
                 d = d + rows @ pad_rows(hh.to(self.stored), blocks, self.size)
             found[offset + k] = d
@@ -387,9 +308,9 @@ class _Call:
 
     # --- both ------------------------------------------------------------------------------------
 
-    def _common(self, forward: bool) -> _Arguments:
-        a, job, law = _Arguments(), self.job, self.layout.law
-        ascending = forward != job.reverse
+    def _common(self, forward: bool) -> Arguments:
+        a, job, law = Arguments(), self.job, self.layout.law
+        ascending = forward != job.setting.reverse
         a.values |= {
             "T": self.steps,
             "B": self.batch,
@@ -403,19 +324,19 @@ class _Call:
         a.point("barrier", torch.zeros(8, dtype=torch.int64))
         for name, value in self._params.items():
             a.point(f"param:{name}", value)
-        for name, (alpha, beta) in job.controls.items():
+        for name, (alpha, beta) in job.setting.controls.items():
             shape = alpha.shape
             a.point(f"alpha:{name}", pad(_solid(alpha, self.wide), self.size))
             a.point(f"beta:{name}", pad(_solid(beta, self.wide), self.size))
             a.values[f"control_b:{name}"] = self.size if shape[1] > 1 else 0
             a.values[f"control_t:{name}"] = shape[1] * self.size if shape[0] > 1 else 0
-        for name, zoneout in job.zoneout.items():
+        for name, zoneout in job.setting.zoneout.items():
             if isinstance(zoneout, Tensor):
                 a.point(f"zoneout:{name}", pad(_solid(zoneout, torch.uint8), self.size))
             else:
                 share = self._like.new_full((1,), zoneout, dtype=self.wide)
                 a.point(f"zoneout:{name}", share)
-        for name, flags in (("valid", job.valid), ("cut", job.cut)):
+        for name, flags in (("valid", job.setting.valid), ("cut", job.setting.cut)):
             if flags is not None:
                 a.point(name, _solid(flags, torch.uint8))
         return a

@@ -269,6 +269,30 @@ class Lanes:
         high = self.builder.and_(pairs, self._integers(0xFFFF0000))
         return self.builder.bitcast(high, self.kind.vector)
 
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """a + b."""
+        return self.builder.fadd(a, b)
+
+    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """a - b."""
+        return self.builder.fsub(a, b)
+
+    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """a b, rounded before anything is added."""
+        return self.builder.fmul(a, b)
+
+    def both(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Where two conditions hold."""
+        return self.builder.and_(a, b)
+
+    def either(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Where one of two conditions holds."""
+        return self.builder.or_(a, b)
+
+    def apply(self, op: str, *operands: ir.Value) -> ir.Value:
+        """An operation of a cell's equations."""
+        return ON_LANES[op](self, *operands)
+
     def where(self, condition: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
         """a in the lanes where the condition holds, else b."""
         return self.builder.select(condition, a, b)

@@ -16,7 +16,6 @@ from gatewise.cells.base import Law
 from gatewise.cells.derive import RULES, Backward, differentiate
 from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph
-from gatewise.engine.cpu.lanes import ON_LANES
 
 _NARROW = ("xs", "dh", "dx", "output", "d_output", "i")
 _COMPARISONS = frozenset({"gt", "lt", "ge", "le"})
@@ -52,7 +51,7 @@ def refusal(law: Law) -> str | None:
     for place, node in enumerate(graph.nodes):
         if node.op in ("input", "const"):
             continue
-        if node.op not in ON_LANES or node.op not in RULES:
+        if node.op not in RULES:
             return f"{node.op} reads other units"
         bools = [graph.nodes[i].op in _COMPARISONS for i in graph.operands(place)]
         expected = [node.op == "where", *[False] * (len(bools) - 1)]

@@ -1,0 +1,230 @@
+"""Training and single steps on a CUDA card: nn.LSTM (cuDNN), gatewise's engines, and a loop by hand.
+
+Parity first: outputs and all gradients of every contestant against nn.LSTM in float32 without TF32, with the
+same weights. Then the contestants take turns in one process. A time is that of the whole call, with
+what Python needs to launch it, until the card has finished; reported are medians and the median of the
+per-round ratios to nn.LSTM in float16 (weights in one block: what cuDNN is fastest at; nn.LSTM under bfloat16
+autocast copies its weights together at every call).
+
+    python benchmarks/gpu.py                                       # all sizes, training and steps
+    python benchmarks/gpu.py --sizes 35,20,650,2 --rounds 30 --json results.json
+    python benchmarks/gpu.py --rehearse                            # tries this script itself, on a CPU
+
+``recorded``: every gate and h are returned too. Without a card it says so in one line and ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import datetime
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from engines import CellLoop
+from torch import Tensor, nn
+
+import gatewise as gw
+
+SIZES = ["1024,16,768,1", "35,20,650,2", "70,80,1150,3", "35,20,1500,2"]
+"""T, B, H, layers."""
+STEPS = ["1,1024,2", "16,1024,2", "256,1024,2"]
+"""B, H, layers of one step."""
+BASE = "nn.LSTM fp16"
+FORMATS = {  # name -> (dtype of the weights, autocast, TF32, how far it may be from float32)
+    "fp32": (torch.float32, None, False, 1e-4),
+    "tf32": (torch.float32, None, True, 1e-2),
+    "fp16": (torch.float16, None, True, 3e-2),
+    "bf16 autocast": (torch.float32, torch.bfloat16, True, 6e-2),
+}
+
+Run = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Contestant:
+    """What runs an input, its weights, and the format it runs in."""
+
+    run: Run
+    weights: list[Tensor]
+    form: str
+
+    @contextmanager
+    def ready(self, device: str) -> Iterator[None]:
+        """Its format as torch's settings."""
+        _, low, tf32, _ = FORMATS[self.form]
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        with torch.autocast(device, low, enabled=low is not None):
+            yield
+
+    def input(self, x: Tensor) -> Tensor:
+        """x as it takes it."""
+        return x.detach().to(FORMATS[self.form][0]).requires_grad_(x.requires_grad)
+
+
+def contestants(size: int, layers: int, device: str) -> dict[str, Contestant]:
+    """Name -> contestant; all have the weights of one nn.LSTM."""
+    theirs = nn.LSTM(size, size, layers).to(device)
+    found = {}
+    for form in ("fp32", "tf32", "fp16", "bf16 autocast"):
+        own = copy.deepcopy(theirs).to(FORMATS[form][0])
+        own.flatten_parameters()
+        found[f"nn.LSTM {form}"] = Contestant(
+            lambda x, own=own: own(x)[0], list(own.parameters()), form
+        )
+    everything = gw.Record("i", "f", "g", "o", "c", "h")
+    for form in ("tf32", "fp16", "bf16 autocast"):
+        stack = gw.Stack("lstm", size, size, layers, device=device, dtype=FORMATS[form][0])
+        stack.load_state_dict(theirs.state_dict())
+        for engine in engines(device):
+            for record in (None, everything) if engine != "closed" else (None,):
+                name = f"{engine} {form}" + (" recorded" if record else "")
+                found[name] = Contestant(_on(stack, engine, record), list(stack.parameters()), form)
+    loop = CellLoop(nn.LSTMCell, size, layers).to(device)
+    for layer, own in enumerate(loop.cells):
+        own.load_state_dict({
+            name: theirs.state_dict()[f"{name}_l{layer}"] for name in own.state_dict()
+        })  # fmt: skip
+    found["LSTMCell loop tf32"] = Contestant(lambda x: loop(x)[0], list(loop.parameters()), "tf32")
+    return found
+
+
+def engines(device: str) -> list[str]:
+    """Those of gatewise that run on the device; the plain loop too, to see what a kernel gains."""
+    known = ["closed", "cuda", "reference"]
+    return [e.name for e in gw.engines() if e.available and e.name in known]
+
+
+def _on(stack: gw.Stack, engine: str, record: gw.Record | None) -> Run:
+    return lambda x: stack(x, engine=engine, record=record).h
+
+
+def train(c: Contestant, x: Tensor, grad: Tensor, device: str) -> list[Tensor]:
+    """Outputs, and the gradients of x and of every weight."""
+    own = c.input(x)
+    with c.ready(device):
+        h = c.run(own)
+        return [h.detach(), *torch.autograd.grad(h, [own, *c.weights], grad.to(h.dtype))]
+
+
+def check_parity(runs: dict[str, Contestant], x: Tensor, grad: Tensor, device: str) -> None:
+    expected = train(runs["nn.LSTM fp32"], x, grad, device)
+    for name, c in runs.items():
+        for k, (a, b) in enumerate(zip(train(c, x, grad, device), expected, strict=True)):
+            error = float((a.float() - b).abs().max() / b.abs().max().clamp_min(1e-12))
+            bound = FORMATS[c.form][3]
+            if not error <= bound:
+                raise SystemExit(f"{name}: result {k} is {error:.1e} away, more than {bound}")
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure(calls: dict[str, Callable[[], object]], rounds: int, device: str) -> dict:
+    """Name -> median ms, its spread, and the ratio of speed to `BASE`."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 2):
+        for name, call in calls.items():
+            wait(device)
+            start = time.perf_counter()
+            call()
+            wait(device)
+            if number >= 2:  # the first two warm up
+                seconds[name].append(time.perf_counter() - start)
+    base = seconds[BASE]
+    return {
+        name: {
+            "ms": statistics.median(own) * 1e3,
+            "least": min(own) * 1e3,
+            "most": max(own) * 1e3,
+            "ratio": statistics.median(b / a for a, b in zip(own, base, strict=True)),
+        }
+        for name, own in seconds.items()
+    }
+
+
+def training(sizes: str, args: argparse.Namespace, device: str) -> dict:
+    steps, batch, size, layers = (int(n) for n in sizes.split(","))
+    torch.manual_seed(args.seed)
+    runs = contestants(size, layers, device)
+    x = torch.randn(steps, batch, size, device=device, requires_grad=True)
+    grad = torch.randn(steps, batch, size, device=device)
+    check_parity(runs, x, grad, device)
+    calls = {name: partial(train, c, x, grad, device) for name, c in runs.items()}
+    return measure(calls, args.rounds, device)
+
+
+def stepping(sizes: str, args: argparse.Namespace, device: str) -> dict:
+    batch, size, layers = (int(n) for n in sizes.split(","))
+    runs = contestants(size, layers, device)
+    x = torch.randn(1, batch, size, device=device)
+
+    def step(c: Contestant, own: Tensor) -> None:
+        with torch.no_grad(), c.ready(device):
+            c.run(own)
+
+    inputs = {name: c.input(x) for name, c in runs.items()}
+    calls = {name: partial(step, c, inputs[name]) for name, c in runs.items()}
+    return measure(calls, 10 * args.rounds, device)
+
+
+def show(title: str, found: dict) -> None:
+    print(f"\n{title}\n  {'':34} {'ms':>9} {'least':>9} {'most':>9} {'ratio':>7}")
+    for name, row in found.items():
+        cells = f"{row['ms']:9.3f} {row['least']:9.3f} {row['most']:9.3f} {row['ratio']:7.2f}"
+        print(f"  {name:34} {cells}", flush=True)
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the figures were measured on."""
+    found = {"date": datetime.date.today().isoformat(), "torch": torch.__version__}
+    if device != "cuda":
+        return {**found, "device": "a CPU: a rehearsal, no figure of which means anything"}
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "unknown"
+    cudnn = str(torch.backends.cudnn.version())
+    return {**found, "device": torch.cuda.get_device_name(), "driver": driver, "cudnn": cudnn}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="*", default=SIZES, metavar="T,B,H,L")
+    parser.add_argument("--steps", nargs="*", default=STEPS, metavar="B,H,L")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="written anew after each size")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU")
+    args = parser.parse_args()
+    if args.rehearse:
+        args.sizes, args.steps, args.rounds = ["3,2,4,2"], ["2,4,2"], 1
+    elif not torch.cuda.is_available():
+        raise SystemExit("benchmarks/gpu.py measures on a CUDA device, and torch sees none here")
+    device = "cpu" if args.rehearse else "cuda"
+    found: dict = {**machine(device), "rounds": args.rounds, "results": {}}
+    print("  ".join(f"{k} {v}" for k, v in found.items() if k != "results"))
+    for kind, sizes in (("training", args.sizes), ("step", args.steps)):
+        for size in sizes:
+            run = training if kind == "training" else stepping
+            found["results"][f"{kind} {size}"] = run(size, args, device)
+            show(f"{kind} {size}", found["results"][f"{kind} {size}"])
+            if args.json is not None:
+                args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The CUDA engine: a cell's equations as kernels for the card, made at run time, with every gate open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
+from gatewise.engine.cuda.direction import Dtypes, Job, run
+from gatewise.engine.cuda.making import Card, Platform, kernels
+from gatewise.engine.layers import Part, Rules, run_layers
+from gatewise.engine.preparing import prepare, recorded, refusal_of, refusal_of_rules
+
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_MOST = 1 << 31  # a kernel counts the units of a step in 32 bits
+
+
+class CudaEngine:
+    """A matrix product of torch and one kernel made from the cell's graph, a step.
+
+    Args:
+        platform: where it runs. Default: an NVIDIA card.
+    """
+
+    name = "cuda"
+    summary = "CUDA kernels from the cell's equations: every gate read and set, on NVIDIA cards"
+
+    def __init__(self, platform: Platform | None = None) -> None:
+        self._platform = Card() if platform is None else platform
+
+    def available(self) -> str | None:
+        """It needs a CUDA build of torch and a card."""
+        return self._platform.available()
+
+    def refusal(self, plan: Plan, x: Tensor) -> str | None:
+        """Why the kernels cannot honour the plan, or None."""
+        if x.device.type != self._platform.device or x.dtype not in _DTYPES:
+            return f"it computes floating-point numbers on CUDA, not {x.dtype} on {x.device.type}"
+        if plan.special is not None or torch.compiler.is_compiling():
+            return f"{plan.special or 'torch.compile'} is active"
+        if x.shape[0] == 0 or x.shape[1] == 0:
+            return "there is no step or no column"
+        if plan.record is not None and plan.record.grad:
+            return "what is recorded should carry gradients"
+        if plan.control is not None and (why := refusal_of_rules(plan.control.rules)):
+            return why
+        low = autocast_dtype(x)
+        for direction in plan.directions:
+            why = refusal_of(direction, plan, _DTYPES) or _refusal_of_sizes(direction, x, low)
+            if why is not None:
+                return why
+        return None
+
+    def reluctance(self, plan: Plan, x: Tensor) -> str | None:
+        """The plain loop launches a kernel for each operation: it is never quicker."""
+        return None
+
+    def run(self, plan: Plan, x: Tensor, states: States) -> Result:
+        """Run the plan layer by layer."""
+        return run_layers(plan, x, states, partial(_run, self._platform))
+
+
+def _refusal_of_sizes(direction: Direction, x: Tensor, low: torch.dtype | None) -> str | None:
+    weight = direction.weights.ih
+    if low is not None and (weight.dtype != torch.float32 or x.dtype == torch.float64):
+        return f"under autocast it takes float32 weights, not {weight.dtype}"
+    if x.shape[1] * direction.weights.hidden_size >= _MOST:
+        return "a step has 2^31 values or more"
+    return None
+
+
+def _run(
+    platform: Platform,
+    direction: Direction,
+    plan: Plan,
+    rules: Rules,
+    valid: Tensor | None,
+    x: Tensor,
+    state: Mapping[str, Tensor],
+) -> Part:
+    """One direction over all steps."""
+    weights = direction.weights
+    dtypes = Dtypes.of(x, autocast_dtype(x))
+    setting = prepare(direction, plan, rules, valid, x, state, dtypes.wide)
+    made = kernels(platform, direction.law, setting.variant, dtypes.kind, x.device)
+    h, final = run(
+        Job(platform, made, dtypes, setting),
+        x,
+        [weights.ih, weights.hh, weights.b_ih, weights.b_hh],
+        weights.params,
+        setting.state,
+    )
+    like = h.new_empty((*h.shape[:2], 0), dtype=dtypes.wide)
+    return Part(h, final, recorded(setting.slots, direction, plan, valid, like))
