@@ -16,7 +16,7 @@ from gatewise.engine.cpu import compiling, making
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
     return tmp_path / "gatewise" / "kernels"
 
 
@@ -29,9 +29,9 @@ def run() -> torch.Tensor:
 def test_a_kernel_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run()
     assert len(list(folder.iterdir())) == 1
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
 
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("compiled again")
 
     monkeypatch.setattr(compiling, "_optimise", fail)
@@ -45,7 +45,7 @@ def test_a_damaged_file_is_replaced(folder: Path, damage: str) -> None:
     whole = path.read_bytes()
     flipped = bytes([whole[0] ^ 1]) + whole[1:]
     path.write_bytes({"cut": whole[:-9], "flipped": flipped, "empty": b""}[damage])
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
     assert torch.equal(run(), first)
     assert path.read_bytes() == whole
 
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
     assert run().shape == (4, 2, 5)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,6 +13,8 @@ from torch import Tensor
 
 from gatewise.cells.base import Law, Weights, start_state
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
+from gatewise.engine.cpu import forks as forks
+from gatewise.engine.cpu.target import unsupported
 from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.probing import Action
 from gatewise.engine.recorder import Recorder, recorded_names
@@ -35,12 +35,10 @@ class CompiledEngine:
     summary = "machine code from the cell's equations: every gate read and set, on CPUs"
 
     def available(self) -> str | None:
-        """It needs llvmlite and 64 bits."""
+        """It needs llvmlite, and a kind of processor that it has kernels for."""
         if not _has_llvmlite():
             return "llvmlite is not installed"
-        if sys.maxsize < 1 << 32 or platform.machine().lower() not in ("x86_64", "amd64"):
-            return f"no kernels for {platform.machine()} yet"
-        return None
+        return unsupported()
 
     def refusal(self, plan: Plan, x: Tensor) -> str | None:
         """Why the kernels cannot honour the plan, or None."""

@@ -12,10 +12,12 @@ from llvmlite import ir
 from gatewise.cells.base import Law
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.backward import emit_backward
-from gatewise.engine.cpu.compiling import functions, has_dots, vector_bytes
+from gatewise.engine.cpu.compiling import functions
 from gatewise.engine.cpu.forward import emit_forward
 from gatewise.engine.cpu.lanes import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
+from gatewise.engine.cpu.program import Program
+from gatewise.engine.cpu.target import Target, current
 
 
 @dataclass(frozen=True)
@@ -39,34 +41,41 @@ class Kernels:
     backward: Kernel | None
 
 
-@cache
 def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
-    """The kernels of a law, compiled at most once."""
-    return _make(Layout(law, variant), str(dtype).removeprefix("torch."))
+    """The kernels of a law for the current target, compiled at most once."""
+    return _kernels(law, variant, dtype, current())
 
 
-def _kind(variant: Variant, name: str) -> Kind:
-    """The numbers of the kernels on this processor."""
-    width = vector_bytes()
-    return Kind(
-        name,
-        width // (4 if name == "float32" else 8),
-        registers=32 if width == 64 else 16,
-        narrow=variant.narrow,
-        dots=has_dots(),
-    )
-
-
-def _make(layout: Layout, name: str) -> Kernels:
+@cache
+def _kernels(law: Law, variant: Variant, dtype: torch.dtype, target: Target) -> Kernels:
+    layout = Layout(law, variant)
     threads.publish()
-    kind = _kind(layout.variant, name)
-    module = ir.Module()
-    programs = {"forward": emit_forward(module, layout, kind)}
-    if layout.variant.grad:
-        programs["backward"] = emit_backward(module, layout, kind)
+    module, programs, kind = emit(layout, str(dtype).removeprefix("torch."), target)
     addresses = functions(module, list(programs))
     made = {
         n: Kernel(address, tuple(sorted(p.arguments, key=p.arguments.__getitem__)))
         for (n, p), address in zip(programs.items(), addresses, strict=True)
     }
     return Kernels(layout, kind, made["forward"], made.get("backward"))
+
+
+def emit(layout: Layout, name: str, target: Target) -> tuple[ir.Module, dict[str, Program], Kind]:
+    """The kernels of a layout as LLVM IR: "forward", and "backward" where gradients are wanted.
+
+    Args:
+        layout: of the law.
+        name: of the numbers, "float32" or "float64".
+        target: the processor that they are for.
+    """
+    kind = Kind(
+        name,
+        target.vector_bytes // (4 if name == "float32" else 8),
+        registers=target.registers,
+        narrow=layout.variant.narrow,
+        dots=target.has("avx512bf16"),
+    )
+    module = ir.Module()
+    programs = {"forward": emit_forward(module, layout, kind)}
+    if layout.variant.grad:
+        programs["backward"] = emit_backward(module, layout, kind)
+    return module, programs, kind
