@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from gatewise.cells.base import Cell, Law, Weights, as_state, previous_state
-from gatewise.engine import choose
-from gatewise.engine.base import Direction, Plan, States, autocast_dtype
+from gatewise.engine import check_engine, choose
+from gatewise.engine.base import Direction, Plan, States, autocast_dtype, check_lengths
 from gatewise.engine.choose import active_transform
 from gatewise.engine.naming import check_control
+from gatewise.engine.opaque import OPAQUE, run_opaque
 from gatewise.engine.recorder import check_record, recorded_steps, times_of
 from gatewise.errors import OptionError, ShapeError
 from gatewise.noise import Noise
@@ -29,7 +30,8 @@ class Unrolled:
         h: outputs, (T, B, H); 0 in the padding of ragged columns.
         state: the last state of each column; pass it back in to continue.
         record: what was recorded, or None if nothing was asked for.
-        engine: the name of the engine that ran.
+        engine: the name of the engine that ran; "opaque" in a program of torch.compile, where it
+            is chosen when the program runs.
     """
 
     h: Tensor
@@ -115,6 +117,11 @@ def run_plan(
     """Complete a plan of layers and run it; `state` of the result has one part per direction."""
     steps, batch = x.shape[0], x.shape[1]
     check_kinds(record, control)
+    if torch.compiler.is_compiling():
+        if record or control:
+            torch._dynamo.graph_break()
+        elif active_transform() is None:
+            return _in_a_program(plan, x, states, lengths, reset, engine)
     states = _matched(plan, x, states)
     plan = replace(
         plan,
@@ -136,6 +143,31 @@ def run_plan(
         records = Records(result.record, times)
     parts = tuple(as_state(list(final.values())) for final in result.states)
     return Unrolled(result.h, parts, records, chosen.name)
+
+
+def _in_a_program(
+    plan: Plan,
+    x: Tensor,
+    states: States,
+    lengths: Tensor | Sequence[int] | None,
+    reset: Tensor | None,
+    engine: str,
+) -> Unrolled:
+    """`run_plan` where torch.compile traces: one operator, which chooses its engine when it runs.
+
+    Without a record and a control nothing depends on the time at which the chunk begins.
+    """
+    check_engine(engine)
+    states = _matched(plan, x, states)
+    plan = replace(
+        plan,
+        lengths=_lengths(lengths, x.shape[0], x.shape[1], x.device),
+        reset=_reset(reset, x.shape[0], x.shape[1], x.device),
+        grad=torch.is_grad_enabled(),
+    )
+    result = run_opaque(plan, x, states, engine)
+    parts = tuple(as_state(list(final.values())) for final in result.states)
+    return Unrolled(result.h, parts, None, OPAQUE)
 
 
 def zoneout_masks(
@@ -225,9 +257,8 @@ def _lengths(
     if lengths.dtype == torch.bool or (batch and lengths.dtype.is_floating_point):
         raise ShapeError(f"expected lengths as whole numbers, found {lengths.dtype}")
     lengths = lengths.to(torch.int64)
-    if batch and (int(lengths.min()) < 0 or int(lengths.max()) > steps):
-        low, high = int(lengths.min()), int(lengths.max())
-        raise OptionError(f"expected lengths from 0 to T = {steps}, found {low} to {high}")
+    if not torch.compiler.is_compiling():
+        check_lengths(lengths, steps)
     return lengths
 
 

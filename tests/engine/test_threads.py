@@ -30,8 +30,8 @@ x = torch.randn(8, 16, 8)
 def step(x=x):
     stack.zero_grad()
     out = stack(x, engine="compiled")
-    out.h.sum().backward()
-    return [out.h.detach(), *(p.grad.clone() for p in stack.parameters())]
+    out.h.backward(torch.ones(8, 16, 128))
+    return [out.h.detach(), *(p.grad for p in stack.parameters())]
 def same(a, b):
     return all(torch.equal(p, q) for p, q in zip(a, b))
 def close(a, b):
@@ -82,11 +82,6 @@ CHILD = """
 torch.manual_seed(2)
 torch.mm(torch.randn(256, 256), torch.randn(256, 256))  # torch's own pool runs before the fork
 first = step()
-little = gw.Stack("lstm", 8, 64)
-def small():
-    with torch.no_grad():
-        return little(x[:2, :8], engine="compiled").h
-before = small()
 def in_child():
     {child}
 child = os.fork()
@@ -108,8 +103,9 @@ assert same(step(), first)
     [
         # as data loaders do
         "torch.set_num_threads(1); assert close(step(), first); assert used[-2:] == [1, 1]",
-        # on two threads torch's operators would hang, but for these, too small for two: kernels run
-        "h = small(); assert close([h], [before]); assert used[-1] == 2, used",
+        # torch's own operators would hang now: ours run, and the kernels on two threads
+        "again = step(); torch.set_num_threads(1); assert close(again, first); "
+        "assert used[-2:] == [2, 2]",
         # a new thread has a pool of its own, torch's operators included
         "assert ThreadPoolExecutor(1).submit(lambda: close(step(), first)).result(); "
         "assert used[-2:] == [2, 2]",

@@ -5,7 +5,9 @@ A cell never loops and knows no device: `gatewise.unroll` runs it over time, on 
 
 from __future__ import annotations
 
+import hashlib
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gatewise.cells.graph import Function, Graph, trace
-from gatewise.errors import OptionError, ShapeError, unknown
+from gatewise.cells.graph import Function, Graph, text, trace
+from gatewise.errors import OptionError, ShapeError, UnknownNameError, unknown
 from gatewise.types import State
 
 
@@ -46,10 +48,20 @@ class Law:
     controls: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     paper: str = ""
 
+    def __post_init__(self) -> None:
+        _LAWS.add(self)
+
     @cached_property
     def graph(self) -> Graph:
         """The traced equations."""
         return trace(self.function, self.pre, self.states, self.params, name=self.name)
+
+    @cached_property
+    def key(self) -> str:
+        """The same text for the same equations, blocks and states, in every process."""
+        parts = (self.pre, self.recurrent_blocks, dict(self.states), dict(self.params))
+        written = f"{parts}\n{text(self.graph)}"
+        return f"{self.name}:{hashlib.sha256(written.encode()).hexdigest()[:20]}"
 
     @property
     def recurrent_blocks(self) -> tuple[str, ...]:
@@ -71,6 +83,24 @@ class Law:
                 names.append(f"{name}.new")
             names.append(name)
         return tuple(names + ["proj.new", "proj"] * projected)
+
+
+_LAWS: weakref.WeakSet[Law] = weakref.WeakSet()
+
+
+def law_of(key: str) -> Law:
+    """The law with this `Law.key`.
+
+    Raises:
+        UnknownNameError: if no cell of this process has it.
+    """
+    for law in list(_LAWS):
+        if law.name == key.partition(":")[0] and law.key == key:
+            return law
+    raise UnknownNameError(
+        f"no cell {key}: expected that the module which defines it is imported, with the equations "
+        "that the program was made from"
+    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +141,7 @@ def weight_shapes(
     the cell's own parameters.
     """
     _check_sizes(input_size, hidden_size, proj_size)
+    assert law.key  # found out now: where torch.compile traces, it is only read
     if proj_size and law.graph.reads_h:
         raise OptionError(
             f"cell {law.name} reads h[t-1] unit by unit: expected proj_size 0, found {proj_size}; "

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
 from gatewise.engine.cpu.packing import (
@@ -115,7 +116,7 @@ class _Unrolled(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_through_operators(ctx.job, inputs, gradients, wanted)
-        with torch.autocast("cpu", enabled=False):
+        with forks.alive(), torch.autocast("cpu", enabled=False):
             return None, *ctx.call.backward(inputs, gradients, wanted)
 
 
@@ -419,7 +420,7 @@ class _Call:
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units
-        return 1 if work < _SMALL else torch.get_num_threads()
+        return 1 if work < _SMALL else forks.count()
 
 
 def _solid(value: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gatewise.cells.base import Law, Weights, start_state
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
-from gatewise.engine.cpu import forks as forks
+from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.target import unsupported
 from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.probing import Action
@@ -68,7 +68,8 @@ class CompiledEngine:
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
-        return run_layers(plan, x, states, _run)
+        with forks.alive():
+            return run_layers(plan, x, states, _run)
 
 
 @cache

@@ -1,11 +1,8 @@
 """Runs a kernel on the threads that torch's operators run on: a second pool would fight the first.
 
 torch's workers spin for a while after each operator; other threads would have to share the processors
-with them. So the kernel's address goes to ``GOMP_parallel`` of the OpenMP library that torch has loaded.
-
-libgomp keeps a pool for each thread that opens a parallel region. In a forked child the pool of the one
-thread that lives on is a list of threads that do not: any region on it waits for ever (torch's operators
-do, until torch.set_num_threads(1)). There a thread of our own opens the region, with a pool of its own.
+with them. So the kernel's address goes to ``GOMP_parallel`` of the OpenMP library that torch has loaded. In a
+forked child, where the pool is dead (`forks`), a thread of our own calls it, and has a new pool.
 """
 
 from __future__ import annotations
