@@ -115,13 +115,39 @@ def run_plan(
     control: Control | None,
 ) -> Unrolled:
     """Complete a plan of layers and run it; `state` of the result has one part per direction."""
-    steps, batch = x.shape[0], x.shape[1]
     check_kinds(record, control)
+    run = _run
     if torch.compiler.is_compiling():
-        if record or control:
-            torch._dynamo.graph_break()
+        if record or control:  # what they do at which step is no matter for a tracer
+            run = _run_outside
         elif active_transform() is None:
             return _in_a_program(plan, x, states, lengths, reset, engine)
+    return run(
+        plan,
+        x,
+        states,
+        lengths=lengths,
+        reset=reset,
+        start=start,
+        engine=engine,
+        record=record,
+        control=control,
+    )
+
+
+def _run(
+    plan: Plan,
+    x: Tensor,
+    states: States,
+    *,
+    lengths: Tensor | Sequence[int] | None,
+    reset: Tensor | None,
+    start: int | Tensor,
+    engine: str,
+    record: Record | None,
+    control: Control | None,
+) -> Unrolled:
+    steps, batch = x.shape[0], x.shape[1]
     states = _matched(plan, x, states)
     plan = replace(
         plan,
@@ -143,6 +169,9 @@ def run_plan(
         records = Records(result.record, times)
     parts = tuple(as_state(list(final.values())) for final in result.states)
     return Unrolled(result.h, parts, records, chosen.name)
+
+
+_run_outside = torch._disable_dynamo(_run)
 
 
 def _in_a_program(

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
 
-import torch
-
 from gatewise.errors import OptionError
 from gatewise.probe.control import Control
 
@@ -33,7 +31,7 @@ def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
         _count(-1)
 
 
-_OPEN = 0  # blocks, of all threads: what torch.compile can read, and guards
+_OPEN = 0  # blocks, of all threads: what torch.compile can read; the rest leaves its programs
 _COUNTING = Lock()
 
 
@@ -47,8 +45,6 @@ def active_control(owner: object, control: Control | None) -> Control | None:
     """The controls that hold for one call of `owner`: of the open blocks, then its own."""
     if _OPEN == 0:
         return control
-    if torch.compiler.is_compiling():
-        torch._dynamo.graph_break()
     active = _ACTIVE.get()
     if not active:
         return control
