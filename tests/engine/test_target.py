@@ -22,7 +22,7 @@ MAGIC = {"x86_64-unknown-linux-gnu": b"\x7fELF", "aarch64-unknown-linux-gnu": b"
 MAGIC |= {"arm64-apple-macosx11.0.0": b"\xcf\xfa\xed\xfe"}
 # what kernels may call: threads, memory, the logarithm
 KNOWN = {"omp_get_thread_num", "omp_get_num_threads", "sched_yield", "memset", "memcpy", "logf"}
-KNOWN |= {"log"}
+KNOWN |= {"log", "bzero"}
 
 
 def emitted(cell: str, name: str, dtype: str = "float32") -> str:

@@ -11,12 +11,14 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.cells.graph import Function, Graph, text, trace
+from gatewise.cells.order import check_order, note_order
+from gatewise.cells.origin import pointing_at
 from gatewise.errors import OptionError, ShapeError, UnknownNameError, unknown
 from gatewise.types import State
 
@@ -54,7 +56,8 @@ class Law:
     @cached_property
     def graph(self) -> Graph:
         """The traced equations."""
-        return trace(self.function, self.pre, self.states, self.params, name=self.name)
+        with pointing_at(self.function):
+            return trace(self.function, self.pre, self.states, self.params, name=self.name)
 
     @cached_property
     def key(self) -> str:
@@ -304,6 +307,14 @@ class Cell(nn.Module):
         if weights.hr is not None:
             values["h"] = nn.functional.linear(values["h"], weights.hr)
         return as_state([values[name].expand_as(previous[name]) for name in self.law.states])
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_order(destination, prefix, self.law.pre, self.law.recurrent_blocks)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, noted: Any, *rest: Any) -> None:
+        check_order(noted, prefix, self.law.pre, self.law.recurrent_blocks, rest[-1])
+        super()._load_from_state_dict(state_dict, prefix, noted, *rest)
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
