@@ -44,9 +44,12 @@ class Noise:
             p: probability of True.
         """
         if isinstance(self.seed, Tensor):
-            return _drops(self.seed, name, list(shape), p)
+            mask: Tensor = _drops(self.seed, name, list(shape), p)
+            return mask
         count = math.prod(shape)
-        key = np.array([self.seed & 0xFFFF_FFFF_FFFF_FFFF, zlib.crc32(name.encode())], dtype=np.uint64)
+        key = np.array(
+            [self.seed & 0xFFFF_FFFF_FFFF_FFFF, zlib.crc32(name.encode())], dtype=np.uint64
+        )
         raw = np.random.Philox(key=key).random_raw(-(-count // 4) or 1)
         words = np.asarray(raw, dtype="<u8").view("<u2")[:count]
         return torch.from_numpy(words < round(p * _STEPS)).reshape(tuple(shape))

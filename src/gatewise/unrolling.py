@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from gatewise.cells.base import Cell, Law, Weights, as_state, previous_state
 from gatewise.engine import check_engine, choose
@@ -171,7 +172,7 @@ def _run(
     return Unrolled(result.h, parts, records, chosen.name)
 
 
-_run_outside = torch._disable_dynamo(_run)
+_run_outside = _disable_dynamo(_run)  # it loads the tracer at its first call, not now
 
 
 def _in_a_program(

@@ -31,7 +31,9 @@ def test_weights_in_another_order_are_refused(make: Any) -> None:
     file.seek(0)
     saved = torch.load(file)
     torch.nn.Sequential(make(forget_first)).load_state_dict(saved)
-    with pytest.raises(RuntimeError, match="0: expected weights with the blocks g, f, in this order"):
+    with pytest.raises(
+        RuntimeError, match="0: expected weights with the blocks g, f, in this order"
+    ):
         torch.nn.Sequential(other).load_state_dict(saved)
 
 

@@ -82,5 +82,5 @@ def test_the_line_of_a_law_s_mistake() -> None:
 def test_without_a_source() -> None:
     space: dict[str, Any] = {"gw": gw}
     exec("def cell(a, s):\n    return {'h': a.z * s.c}, {}", space)
-    with pytest.raises(UsageError, match="; at <string>:1$"):
+    with pytest.raises(UsageError, match=r"; at <string>:1$"):
         gw.cell(space["cell"])

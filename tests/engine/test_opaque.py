@@ -63,9 +63,7 @@ def check(net: nn.Module, *sizes: tuple[int, int], backend: str = "aot_eager", *
     compiled = torch.compile(net, backend=backend, fullgraph=True)
     for steps, batch in sizes:
         x = torch.randn(steps, batch, 3)
-        pairs = zip(
-            results(compiled, net, x, **call), results(net, net, x, **call), strict=True
-        )
+        pairs = zip(results(compiled, net, x, **call), results(net, net, x, **call), strict=True)
         for mine, eager in pairs:
             assert_close(mine, eager, gradient=True)
 

@@ -97,9 +97,7 @@ def test_results_of_the_others(name: str, cell: str, monkeypatch: pytest.MonkeyP
     check_parity(name, cell, torch.float32, monkeypatch)
 
 
-def check_parity(
-    name: str, cell: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def check_parity(name: str, cell: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, name)
     stack = gw.Stack(cell, 3, 21, bidirectional=True, dtype=dtype)
     spread(stack, 0.2)

@@ -31,19 +31,18 @@ def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
         _count(-1)
 
 
-_OPEN = 0  # blocks, of all threads: what torch.compile can read; the rest leaves its programs
+_OPEN = [0]  # blocks, of all threads: what torch.compile can read; the rest leaves its programs
 _COUNTING = Lock()
 
 
 def _count(change: int) -> None:
-    global _OPEN
     with _COUNTING:
-        _OPEN += change
+        _OPEN[0] += change
 
 
 def active_control(owner: object, control: Control | None) -> Control | None:
     """The controls that hold for one call of `owner`: of the open blocks, then its own."""
-    if _OPEN == 0:
+    if _OPEN[0] == 0:
         return control
     active = _ACTIVE.get()
     if not active:

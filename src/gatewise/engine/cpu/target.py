@@ -36,9 +36,12 @@ class Target:
 
     @property
     def architecture(self) -> str:
-        """ "x86_64" or "aarch64"."""
+        """Of the instructions: "x86_64" or "aarch64"."""
         first = self.triple.split("-")[0]
         return {"arm64": "aarch64", "amd64": "x86_64"}.get(first, first)
+
+    def __str__(self) -> str:
+        return f"{self.cpu}, {self.registers} registers of {self.vector_bytes} bytes"
 
     def has(self, feature: str) -> bool:
         """Whether the list of features names one, such as "avx512bf16"."""

@@ -21,7 +21,9 @@ import llvmlite.binding as llvm
 from gatewise.engine.cpu.forks import orphan
 
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_OPENERS: dict[int, ThreadPoolExecutor] = {}  # process -> the thread that opens regions after a fork
+_OPENERS: dict[
+    int, ThreadPoolExecutor
+] = {}  # process -> the thread that opens regions after a fork
 _OPENING = threading.Lock()
 
 
