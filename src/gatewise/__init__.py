@@ -24,7 +24,7 @@ _HOME = {
     "maximum": "gatewise.cells.equations",
     "minimum": "gatewise.cells.equations",
     "relu": "gatewise.cells.equations",
-    "show": "gatewise.cells.show",
+    "show": "gatewise.engine.listing",
     "sigmoid": "gatewise.cells.equations",
     "softplus": "gatewise.cells.equations",
     "sqrt": "gatewise.cells.equations",
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
         tanh,
         where,
     )
-    from gatewise.cells.show import show
     from gatewise.engine import engines
+    from gatewise.engine.listing import show
     from gatewise.probe import Control, Record
     from gatewise.run import Run, load
     from gatewise.stack import Stack

@@ -65,6 +65,10 @@ class DivergedError(FailedError):
     """Training no longer makes progress."""
 
 
+class EngineWarning(UserWarning):
+    """A large run went to a slower engine, for a reason that its user can change."""
+
+
 class Interrupted(GatewiseError):
     """Stopped by a signal; the run was saved.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from gatewise.cells.base import (
     weight_shapes,
     zoneout_of,
 )
+from gatewise.cells.order import check_order, note_order
 from gatewise.engine.base import Direction, Plan, States
 from gatewise.errors import OptionError, ShapeError
 from gatewise.noise import Noise
@@ -92,6 +94,14 @@ class Layers(nn.Module):
                     empty = torch.empty(self._state_size(state, size), device=device, dtype=dtype)
                     self.register_parameter(f"start_{state}{suffix}", nn.Parameter(empty))
             width = (self.proj_size or size) * self.num_directions
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_order(destination, prefix, self._law.pre, self._law.recurrent_blocks)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, noted: Any, *rest: Any) -> None:
+        check_order(noted, prefix, self._law.pre, self._law.recurrent_blocks, rest[-1])
+        super()._load_from_state_dict(state_dict, prefix, noted, *rest)
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from gatewise.cells.base import Cell, Law, Weights, as_state, previous_state
-from gatewise.engine import choose
-from gatewise.engine.base import Direction, Plan, States, autocast_dtype
+from gatewise.engine import check_engine, choose
+from gatewise.engine.base import Direction, Plan, States, autocast_dtype, check_lengths
 from gatewise.engine.choose import active_transform
 from gatewise.engine.naming import check_control
+from gatewise.engine.opaque import OPAQUE, run_opaque
 from gatewise.engine.recorder import check_record, recorded_steps, times_of
 from gatewise.errors import OptionError, ShapeError
 from gatewise.noise import Noise
@@ -29,7 +31,8 @@ class Unrolled:
         h: outputs, (T, B, H); 0 in the padding of ragged columns.
         state: the last state of each column; pass it back in to continue.
         record: what was recorded, or None if nothing was asked for.
-        engine: the name of the engine that ran.
+        engine: the name of the engine that ran; "opaque" in a program of torch.compile, where it
+            is chosen when the program runs.
     """
 
     h: Tensor
@@ -113,8 +116,39 @@ def run_plan(
     control: Control | None,
 ) -> Unrolled:
     """Complete a plan of layers and run it; `state` of the result has one part per direction."""
-    steps, batch = x.shape[0], x.shape[1]
     check_kinds(record, control)
+    run = _run
+    if torch.compiler.is_compiling():
+        if record or control:  # what they do at which step is no matter for a tracer
+            run = _run_outside
+        elif active_transform() is None:
+            return _in_a_program(plan, x, states, lengths, reset, engine)
+    return run(
+        plan,
+        x,
+        states,
+        lengths=lengths,
+        reset=reset,
+        start=start,
+        engine=engine,
+        record=record,
+        control=control,
+    )
+
+
+def _run(
+    plan: Plan,
+    x: Tensor,
+    states: States,
+    *,
+    lengths: Tensor | Sequence[int] | None,
+    reset: Tensor | None,
+    start: int | Tensor,
+    engine: str,
+    record: Record | None,
+    control: Control | None,
+) -> Unrolled:
+    steps, batch = x.shape[0], x.shape[1]
     states = _matched(plan, x, states)
     plan = replace(
         plan,
@@ -136,6 +170,34 @@ def run_plan(
         records = Records(result.record, times)
     parts = tuple(as_state(list(final.values())) for final in result.states)
     return Unrolled(result.h, parts, records, chosen.name)
+
+
+_run_outside = _disable_dynamo(_run)  # it loads the tracer at its first call, not now
+
+
+def _in_a_program(
+    plan: Plan,
+    x: Tensor,
+    states: States,
+    lengths: Tensor | Sequence[int] | None,
+    reset: Tensor | None,
+    engine: str,
+) -> Unrolled:
+    """`run_plan` where torch.compile traces: one operator, which chooses its engine when it runs.
+
+    Without a record and a control nothing depends on the time at which the chunk begins.
+    """
+    check_engine(engine)
+    states = _matched(plan, x, states)
+    plan = replace(
+        plan,
+        lengths=_lengths(lengths, x.shape[0], x.shape[1], x.device),
+        reset=_reset(reset, x.shape[0], x.shape[1], x.device),
+        grad=torch.is_grad_enabled(),
+    )
+    result = run_opaque(plan, x, states, engine)
+    parts = tuple(as_state(list(final.values())) for final in result.states)
+    return Unrolled(result.h, parts, None, OPAQUE)
 
 
 def zoneout_masks(
@@ -225,9 +287,8 @@ def _lengths(
     if lengths.dtype == torch.bool or (batch and lengths.dtype.is_floating_point):
         raise ShapeError(f"expected lengths as whole numbers, found {lengths.dtype}")
     lengths = lengths.to(torch.int64)
-    if batch and (int(lengths.min()) < 0 or int(lengths.max()) > steps):
-        low, high = int(lengths.min()), int(lengths.max())
-        raise OptionError(f"expected lengths from 0 to T = {steps}, found {low} to {high}")
+    if not torch.compiler.is_compiling():
+        check_lengths(lengths, steps)
     return lengths
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import gatewise as gw
 from gatewise.cells import REGISTRY
-from gatewise.errors import OptionError
+from gatewise.errors import EngineError, OptionError, UnknownNameError
 
 
 def test_an_lstm_is_shown() -> None:
@@ -46,3 +46,18 @@ def test_a_user_cell_is_shown() -> None:
 def test_other_things_are_refused() -> None:
     with pytest.raises(OptionError, match="takes a cell"):
         gw.show(3)  # type: ignore[arg-type]
+
+
+def test_its_code_is_shown() -> None:
+    shown = gw.show(gw.cells.GRU)
+    code = shown.code()
+    assert 'define void @"forward"' in code
+    assert 'define void @"backward"' in code
+    assert 'define void @"backward"' not in shown.code(gradients=False)
+    assert "fmla" in shown.code(assembly=True, target="aarch64")
+    with pytest.raises(EngineError, match="layer_norm reads other units"):
+        gw.show(gw.cells.LayerNormLSTM).code()
+    with pytest.raises(UnknownNameError, match="unknown target 'z80'"):
+        shown.code(target="z80")
+    with pytest.raises(OptionError, match="'float32' or 'float64'"):
+        shown.code(dtype="int8")

@@ -11,7 +11,7 @@ import torch
 
 import gatewise as gw
 from gatewise.engine import closed
-from gatewise.errors import EngineError, UnknownNameError
+from gatewise.errors import EngineError, EngineWarning, UnknownNameError
 from parity import ENGINES
 
 
@@ -118,3 +118,18 @@ def test_a_kernel_that_the_machine_lacks_is_not_chosen(monkeypatch: pytest.Monke
         with pytest.raises(EngineError, match="does not run on this CPU"):
             gw.Stack("lstm", 3, 4)(x, engine="closed")
     assert gw.Stack("lstm", 3, 4)(x).engine == "closed"
+
+
+def test_a_large_run_that_falls_back_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    choosing = sys.modules["gatewise.engine.choose"]
+    monkeypatch.setattr(choosing, "_WARNED", set())
+    monkeypatch.setattr(choosing, "_LARGE", 64)
+    stack, x = gw.Stack("lstm_layer_norm", 3, 4), torch.zeros(8, 2, 3)
+    with pytest.warns(EngineWarning, match="because in the cell lstm_layer_norm") as caught:
+        assert stack(x).engine == "reference"
+    (warning,) = caught
+    assert warning.filename == __file__
+    stack(x)  # once
+    gw.Stack("gru_paper", 3, 4)(x[:2])  # too small for a word
+    stack(x, engine="reference")  # asked for
+    torch.vmap(lambda x: stack(x).h)(x.unsqueeze(0))  # nothing else could

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 
 import gatewise as gw
 from gatewise.engine.cpu import compiling, making
+from gatewise.engine.cpu.target import TARGETS, host
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
     return tmp_path / "gatewise" / "kernels"
 
 
@@ -29,9 +31,9 @@ def run() -> torch.Tensor:
 def test_a_kernel_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run()
     assert len(list(folder.iterdir())) == 1
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
 
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("compiled again")
 
     monkeypatch.setattr(compiling, "_optimise", fail)
@@ -45,7 +47,7 @@ def test_a_damaged_file_is_replaced(folder: Path, damage: str) -> None:
     whole = path.read_bytes()
     flipped = bytes([whole[0] ^ 1]) + whole[1:]
     path.write_bytes({"cut": whole[:-9], "flipped": flipped, "empty": b""}[damage])
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
     assert torch.equal(run(), first)
     assert path.read_bytes() == whole
 
@@ -55,28 +57,60 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    making.kernels.cache_clear()
+    making._kernels.cache_clear()
     assert run().shape == (4, 2, 5)
 
 
-SCRIPT = """
-import os, torch
+def test_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(compiling, "user_cache", homeless)
+    making._kernels.cache_clear()
+    assert run().shape == (4, 2, 5)
+
+
+def test_the_least_recently_used_are_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir(parents=True)
+    for k in range(4):
+        (folder / f"old{k}").write_bytes(b"")
+        os.utime(folder / f"old{k}", (1000 + k, 1000 + k))
+    (folder / "unfinished-1").write_bytes(b"")  # a process that was killed
+    os.utime(folder / "unfinished-1", (1000, 1000))
+    (folder / "unfinished-2").write_bytes(b"")  # one that is writing
+    monkeypatch.setattr(compiling, "_KEEP", 3)
+    run()
+    left = {p.name for p in folder.iterdir()}
+    assert {"old2", "old3", "unfinished-2"} <= left
+    assert len(left) == 4
+
+
+def test_another_target_has_other_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run()
+    if "x86-64-v2" not in {
+        t.name for t in TARGETS.values() if t.architecture == host().architecture
+    }:
+        pytest.skip("no other target of this processor by that name")
+    monkeypatch.setenv("GATEWISE_TARGET", "x86-64-v2")
+    torch.testing.assert_close(run(), first)
+    assert len(list(folder.iterdir())) == 2
+
+
+PROGRAM = """
+import torch
 import gatewise as gw
-torch.set_num_threads(2)
 torch.manual_seed(1)
-stack = gw.Stack("lstm", 64, 128)
-x = torch.randn(8, 16, 64)
-first = stack(x, engine="compiled").h
-child = os.fork()
-if child == 0:
-    torch.set_num_threads(1)  # as loaders do: the pool does not survive the fork
-    os._exit(0 if torch.equal(stack(x, engine="compiled").h, first) else 1)
-assert os.waitpid(child, 0)[1] == 0
+print(gw.Stack("gru", 3, 5)(torch.randn(4, 2, 3), engine="compiled").h.sum().item())
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process with threads")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_after_a_fork() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], timeout=60, check=False)
-    assert done.returncode == 0
+def test_processes_that_start_at_once(folder: Path) -> None:
+    """All compile, all write the same file; every one of them has the right kernel."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    printed = {process.communicate(timeout=60)[0] for process in started}
+    assert [process.returncode for process in started] == [0] * 4
+    assert len(printed) == 1
+    assert len(list(folder.iterdir())) == 1

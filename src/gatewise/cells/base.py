@@ -8,69 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gatewise.cells.graph import Function, Graph, trace
+from gatewise.cells.law import Law as Law
+from gatewise.cells.law import law_of as law_of
+from gatewise.cells.order import check_order, note_order
 from gatewise.errors import OptionError, ShapeError, unknown
 from gatewise.types import State
-
-
-@dataclass(frozen=True, eq=False)
-class Law:
-    """Everything that makes one kind of cell; two laws are equal only if they are the same object.
-
-    Args:
-        name: how it is called in a configuration.
-        function: the equations, ``(a, s[, p]) -> (next states, gates)``.
-        pre: the pre-activations in stacking order: row blocks of weight_ih (and of weight_hh).
-        states: state name -> start value; h first, and the output is h.
-        recurrent: the blocks that weight_hh has, in order; () for none. Default: all of `pre`.
-        params: further parameters, name -> "vector" (H,), "matrix" or "recurrent" (H, H; a
-            recurrent one is what DropConnect drops).
-        starts: parameter name -> its initial value. Default: as every other weight.
-        controls: memory control ("keep", "reset", "write") -> gate -> the value it is set to.
-        paper: where the equations come from.
-    """
-
-    name: str
-    function: Function
-    pre: tuple[str, ...]
-    states: Mapping[str, float]
-    recurrent: tuple[str, ...] | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    starts: Mapping[str, float] = field(default_factory=dict)
-    controls: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    paper: str = ""
-
-    @cached_property
-    def graph(self) -> Graph:
-        """The traced equations."""
-        return trace(self.function, self.pre, self.states, self.params, name=self.name)
-
-    @property
-    def recurrent_blocks(self) -> tuple[str, ...]:
-        """The row blocks of weight_hh."""
-        return self.pre if self.recurrent is None else self.recurrent
-
-    def names(self, projected: bool = False) -> tuple[str, ...]:
-        """Every name that can be recorded and controlled: pre-activations, gates, states.
-
-        ``f.pre`` is the pre-activation of f (``n.x`` and ``n.h`` where the equations read its parts
-        apart), ``c.new`` the next state before zoneout, ``c`` after it.
-        """
-        graph = self.graph
-        blocks, inputs = self.recurrent_blocks, graph.inputs.items()
-        names = [name for (kind, n), name in inputs if kind != "pre.h" or n in blocks]
-        names += graph.gates
-        for name in [*(n for n in self.states if n != "h"), "h"]:
-            if not (name == "h" and projected):
-                names.append(f"{name}.new")
-            names.append(name)
-        return tuple(names + ["proj.new", "proj"] * projected)
 
 
 @dataclass(frozen=True)
@@ -111,6 +58,7 @@ def weight_shapes(
     the cell's own parameters.
     """
     _check_sizes(input_size, hidden_size, proj_size)
+    assert law.key  # found out now: where torch.compile traces, it is only read
     if proj_size and law.graph.reads_h:
         raise OptionError(
             f"cell {law.name} reads h[t-1] unit by unit: expected proj_size 0, found {proj_size}; "
@@ -273,6 +221,14 @@ class Cell(nn.Module):
         if weights.hr is not None:
             values["h"] = nn.functional.linear(values["h"], weights.hr)
         return as_state([values[name].expand_as(previous[name]) for name in self.law.states])
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        note_order(destination, prefix, self.law.pre, self.law.recurrent_blocks)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, noted: Any, *rest: Any) -> None:
+        check_order(noted, prefix, self.law.pre, self.law.recurrent_blocks, rest[-1])
+        super()._load_from_state_dict(state_dict, prefix, noted, *rest)
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""

@@ -10,6 +10,7 @@ from typing import Any, overload
 from gatewise.cells.base import Cell, Law
 from gatewise.cells.equations import Expr, Names, PreActivations
 from gatewise.cells.graph import Function
+from gatewise.cells.origin import pointing_at
 from gatewise.errors import OptionError
 
 _KINDS = ("vector", "matrix", "recurrent")
@@ -64,7 +65,8 @@ def cell(
     """
 
     def define(function: Function) -> type[Cell]:
-        law = _law(function, dict(params or {}), dict(states or {}), dict(controls or {}))
+        with pointing_at(function):
+            law = _law(function, dict(params or {}), dict(states or {}), dict(controls or {}))
         return type(
             function.__name__,
             (Cell,),

@@ -14,6 +14,7 @@ from operator import add
 
 from gatewise.cells.equations import Expr, sigmoid, where
 from gatewise.cells.graph import Graph
+from gatewise.cells.simplify import Simplifier
 from gatewise.errors import OptionError
 
 PLACES = {
@@ -109,7 +110,8 @@ def differentiate(graph: Graph) -> Backward:
             carried.setdefault(node.key, []).append(_at_input(graph, node, gradient))
         elif node.op != "const":
             _spread(graph, place, gradient, parts)
-    return Backward({key: reduce(add, terms) for key, terms in carried.items()})
+    simplify = Simplifier(graph.nodes)
+    return Backward({key: simplify(reduce(add, terms)) for key, terms in carried.items()})
 
 
 def _at_input(graph: Graph, node: Expr, gradient: Expr) -> Expr:

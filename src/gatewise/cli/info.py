@@ -55,11 +55,24 @@ def _machine() -> dict[str, Any]:
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "kernels": _kernels(),
         "engines": [
             {"name": e.name, "available": e.available, "summary": e.summary, "why": e.reason}
             for e in engines()
         ],
     }
+
+
+def _kernels() -> str:
+    """What the compiled engine makes its kernels for."""
+    from gatewise.engine.cpu.engine import CompiledEngine
+
+    if (why := CompiledEngine().available()) is not None:
+        return f"none: {why}"
+    from gatewise.engine.cpu.target import current
+    from gatewise.engine.cpu.threads import limit
+
+    return "; ".join(filter(None, (f"for {current()}", limit())))
 
 
 def _processor() -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gatewise.cells.base import Law, Weights
+from gatewise.errors import OptionError
 from gatewise.probe import Control, Record
 
 States = tuple[dict[str, Tensor], ...]
@@ -146,3 +147,11 @@ def valid_steps(lengths: Tensor | None, steps: int) -> Tensor | None:
         return None
     times = torch.arange(steps, device=lengths.device)
     return (times[:, None] < lengths[None, :]).unsqueeze(-1)
+
+
+def check_lengths(lengths: Tensor | None, steps: int) -> None:
+    """Raise OptionError unless all lengths are from 0 to `steps`."""
+    if lengths is not None and len(lengths):
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > steps:
+            raise OptionError(f"expected lengths from 0 to T = {steps}, found {low} to {high}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +15,7 @@ from gatewise.engine.closed import ClosedEngine
 from gatewise.engine.cpu.engine import CompiledEngine
 from gatewise.engine.cuda.engine import CudaEngine
 from gatewise.engine.reference import ReferenceEngine
-from gatewise.errors import EngineError, unknown
+from gatewise.errors import EngineError, EngineWarning, unknown
 
 _LOG = logging.getLogger("gatewise.engine")
 _SAID: set[tuple[str, str]] = set()
@@ -85,6 +87,8 @@ def _first(plan: Plan, x: Tensor) -> Engine:
         why = candidate.available() or candidate.refusal(plan, x) or candidate.reluctance(plan, x)
         if why is None:
             _say(candidate.name, "; ".join(reasons) or "the fastest that can run this")
+            if candidate is ORDER[-1]:
+                _warn(plan, x)
             return candidate
         reasons.append(f"not {candidate.name}, because {why}")
     raise EngineError(f"no engine can run this: {'; '.join(reasons)}")
@@ -95,6 +99,41 @@ def _say(name: str, reason: str) -> None:
     if (name, reason) not in _SAID:
         _SAID.add((name, reason))
         _LOG.info("engine %s: %s", name, reason)
+
+
+_LARGE = 1 << 18  # steps x columns x units
+_WARNED: set[str] = set()
+
+
+def _warn(plan: Plan, x: Tensor) -> None:
+    """Warn once for each reason why a large run on the CPU falls back to the plain loop.
+
+    Not where a transform of torch is at work: nothing else could run that.
+    """
+    units = max(d.weights.hidden_size for d in plan.directions)
+    if x.device.type != "cpu" or plan.special or x.shape[0] * x.shape[1] * units < _LARGE:
+        return
+    compiled = next(e for e in ORDER if e.name == "compiled")
+    reason = compiled.available() or compiled.refusal(plan, x)
+    if reason is not None and reason not in _WARNED:
+        _WARNED.add(reason)
+        warnings.warn(
+            f"a large run goes to the engine reference, a plain loop, several times slower than "
+            f"compiled, because {reason}; engine='reference' asks for it without this warning",
+            EngineWarning,
+            stacklevel=_depth(),
+        )
+
+
+def _depth() -> int:
+    """How far up the caller of this package is."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if not name.startswith(("gatewise.", "torch.nn.modules")):
+            break
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def active_transform() -> str | None:

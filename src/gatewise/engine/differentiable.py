@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from gatewise.engine.cpu import forks
+
 
 class Passes(Protocol):
     """One run forward, and the way back through it."""
@@ -60,7 +62,7 @@ class _Function(torch.autograd.Function):
         wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
             return None, None, *_through_operators(ctx.again, inputs, gradients, wanted)
-        with torch.autocast(ctx.device, enabled=False):
+        with forks.alive(), torch.autocast(ctx.device, enabled=False):
             return None, None, *ctx.passes.backward(inputs, gradients, wanted)
 
 

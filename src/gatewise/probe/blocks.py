@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 
 from gatewise.errors import OptionError
 from gatewise.probe.control import Control
@@ -22,14 +23,27 @@ def controlled(owners: Sequence[object], control: Control) -> Iterator[None]:
         raise OptionError(f"controlled takes a Control: found {type(control).__name__}")
     # The owners themselves, not their ids: an id is given again once its owner is gone.
     token = _ACTIVE.set((*_ACTIVE.get(), *((owner, control) for owner in owners)))
+    _count(1)
     try:
         yield
     finally:
         _ACTIVE.reset(token)
+        _count(-1)
+
+
+_OPEN = [0]  # blocks, of all threads: what torch.compile can read; the rest leaves its programs
+_COUNTING = Lock()
+
+
+def _count(change: int) -> None:
+    with _COUNTING:
+        _OPEN[0] += change
 
 
 def active_control(owner: object, control: Control | None) -> Control | None:
     """The controls that hold for one call of `owner`: of the open blocks, then its own."""
+    if _OPEN[0] == 0:
+        return control
     active = _ACTIVE.get()
     if not active:
         return control

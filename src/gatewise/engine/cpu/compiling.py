@@ -7,7 +7,9 @@ import hashlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +17,44 @@ import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from gatewise.engine.cpu.target import Target, current, host
 from gatewise.folders import user_cache
 
-_FORMAT = 1
+_FORMAT = 2
+_KEEP = 512  # kernels; each 10 to 100 kB
+_UNFINISHED = "unfinished-"
+_ABANDONED = 3600.0  # seconds
 _LOCK = threading.RLock()  # LLVM's front end is shared by all threads
-_MACHINE: list[Any] = []
 _ALIVE: list[Any] = []  # code must outlive its last call, so none is ever freed
 
 
-def machine() -> Any:
-    """The target machine of this host."""
-    with _LOCK:
-        if not _MACHINE:
-            llvm.initialize_native_target()
-            llvm.initialize_native_asmprinter()
-            target = llvm.Target.from_default_triple()
-            _MACHINE.append(
-                target.create_target_machine(
-                    cpu=llvm.get_host_cpu_name(),
-                    features=llvm.get_host_cpu_features().flatten(),
-                    opt=3,
-                    jit=True,
-                )
-            )
-        return _MACHINE[0]
-
-
-def vector_bytes() -> int:
-    """The width of this processor's registers, as the kernels use them."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx2") and features.get("fma") else 16
-
-
-def has_dots() -> bool:
-    """Whether this processor multiplies pairs of bfloat16."""
-    features = llvm.get_host_cpu_features()
-    return bool(features.get("avx512bf16") and features.get("avx512f"))
+@cache
+def machine(target: Target, jit: bool = False) -> Any:
+    """LLVM's machine for a target."""
+    if target.architecture == host().architecture:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    made = llvm.Target.from_triple(target.triple)
+    model = "jitdefault" if jit else "default"
+    return made.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, jit=jit, codemodel=model
+    )
 
 
 def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
-    """The addresses of some functions of `module`, compiled or from the cache."""
+    """The addresses of some functions of `module`, compiled for `target.current` or from the cache."""
+    target = current()
     with _LOCK:
         text = str(module)
-        key = _key(text)
+        key = _key(text, target)
         stored = _read(key)
         parsed = llvm.parse_assembly(text)
         if stored is None:
-            _optimise(parsed)
-        engine = llvm.create_mcjit_compiler(parsed, machine())
+            _optimise(parsed, machine(target, jit=True))
+        engine = llvm.create_mcjit_compiler(parsed, machine(target, jit=True))
         made: list[bytes] = []
         engine.set_object_cache(lambda _, code: made.append(code), lambda _: stored)
         engine.finalize_object()
@@ -74,30 +64,60 @@ def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
         return [engine.get_function_address(name) for name in names]
 
 
-def _optimise(module: Any) -> None:
+def assembly(module: ir.Module, target: Target) -> str:
+    """The assembly text of a module, for any target."""
+    with _LOCK:
+        parsed, made = _optimised(module, target)
+        return str(made.emit_assembly(parsed))
+
+
+def object_code(module: ir.Module, target: Target) -> bytes:
+    """The object file of a module, for any target."""
+    with _LOCK:
+        parsed, made = _optimised(module, target)
+        return bytes(made.emit_object(parsed))
+
+
+def _optimised(module: ir.Module, target: Target) -> tuple[Any, Any]:
+    made = machine(target)
+    parsed = llvm.parse_assembly(str(module))
+    parsed.triple, parsed.data_layout = target.triple, str(made.target_data)
+    _optimise(parsed, made)
+    return parsed, made
+
+
+def _optimise(module: Any, made: Any) -> None:
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=3)
-    builder = llvm.create_pass_builder(machine(), options)
+    builder = llvm.create_pass_builder(made, options)
     builder.getModulePassManager().run(module, builder)
 
 
-def _key(text: str) -> str:
-    host = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
-    parts = (str(_FORMAT), llvmlite.__version__, str(llvm.llvm_version_info), host, text)
+def _key(text: str, target: Target) -> str:
+    where = f"{target.triple} {target.cpu} {target.features}"
+    parts = (str(_FORMAT), llvmlite.__version__, str(llvm.llvm_version_info), where, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 def _folder() -> Path:
-    return user_cache() / "kernels"
+    try:
+        return user_cache() / "kernels"
+    except RuntimeError as error:  # the user has no home
+        raise FileNotFoundError(str(error)) from None
 
 
 def _read(key: str) -> bytes | None:
     """A stored object; its first 32 bytes are the sum of the rest."""
     try:
-        data = (_folder() / key).read_bytes()
+        path = _folder() / key
+        data = path.read_bytes()
     except OSError:
         return None
-    return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the least recently used are dropped first
+    return data[32:]
 
 
 def _write(key: str, code: bytes) -> None:
@@ -105,7 +125,28 @@ def _write(key: str, code: bytes) -> None:
     with contextlib.suppress(OSError):
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(name, folder / key)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(name, folder / key)
+        except OSError:
+            os.unlink(name)
+            raise
+        _prune(folder)
+
+
+def _prune(folder: Path) -> None:
+    """Drop the least recently used beyond `_KEEP`, and what a killed process left behind."""
+    ages: list[tuple[float, Path]] = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process may drop the same
+            age = time.time() - path.stat().st_mtime
+            if path.name.startswith(_UNFINISHED):
+                if age > _ABANDONED:
+                    path.unlink()
+            else:
+                ages.append((age, path))
+    for _, path in sorted(ages)[_KEEP:]:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gatewise.engine.arguments import Arguments
+from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.arena import ARENA
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
@@ -348,7 +349,7 @@ class _Call:
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units
-        return 1 if work < _SMALL else torch.get_num_threads()
+        return 1 if work < _SMALL else forks.count()
 
 
 def _solid(value: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -13,6 +11,8 @@ import torch
 from torch import Tensor
 
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
+from gatewise.engine.cpu import forks
+from gatewise.engine.cpu.target import unsupported
 from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.preparing import prepare, recorded, refusal_of, refusal_of_rules
 
@@ -27,12 +27,10 @@ class CompiledEngine:
     summary = "machine code from the cell's equations: every gate read and set, on CPUs"
 
     def available(self) -> str | None:
-        """It needs llvmlite and 64 bits."""
+        """It needs llvmlite, and a kind of processor that it has kernels for."""
         if not _has_llvmlite():
             return "llvmlite is not installed"
-        if sys.maxsize < 1 << 32 or platform.machine().lower() not in ("x86_64", "amd64"):
-            return f"no kernels for {platform.machine()} yet"
-        return None
+        return unsupported()
 
     def refusal(self, plan: Plan, x: Tensor) -> str | None:
         """Why the kernels cannot honour the plan, or None."""
@@ -62,7 +60,8 @@ class CompiledEngine:
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
-        return run_layers(plan, x, states, _run)
+        with forks.alive():
+            return run_layers(plan, x, states, _run)
 
 
 @cache

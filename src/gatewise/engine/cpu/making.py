@@ -12,11 +12,12 @@ from llvmlite import ir
 from gatewise.cells.base import Law
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.backward import emit_backward
-from gatewise.engine.cpu.compiling import functions, has_dots, vector_bytes
+from gatewise.engine.cpu.compiling import functions
 from gatewise.engine.cpu.forward import emit_forward
 from gatewise.engine.cpu.lanes import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.program import Program
+from gatewise.engine.cpu.target import Target, current
 
 
 @dataclass(frozen=True)
@@ -40,23 +41,33 @@ class Kernels:
     backward: Kernel | None
 
 
-@cache
 def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
-    """The kernels of a law, compiled at most once."""
-    return _make(Layout(law, variant), str(dtype).removeprefix("torch."))
+    """The kernels of a law for the current target, compiled at most once."""
+    return _kernels(law, variant, dtype, current())
 
 
 @cache
-def kind_of(name: str, narrow: bool = False) -> Kind:
-    """The numbers of the kernels on this processor."""
-    width = vector_bytes()
-    return Kind(
-        name,
-        width // (4 if name == "float32" else 8),
-        registers=32 if width == 64 else 16,
-        narrow=narrow,
-        dots=has_dots(),
-    )
+def _kernels(law: Law, variant: Variant, dtype: torch.dtype, target: Target) -> Kernels:
+    layout = Layout(law, variant)
+    module, programs, kind = emit(layout, str(dtype).removeprefix("torch."), target)
+    made = dict(zip(programs, make(module, list(programs.values())), strict=True))
+    return Kernels(layout, kind, made["forward"], made.get("backward"))
+
+
+def emit(layout: Layout, name: str, target: Target) -> tuple[ir.Module, dict[str, Program], Kind]:
+    """The kernels of a layout as LLVM IR: "forward", and "backward" where gradients are wanted.
+
+    Args:
+        layout: of the law.
+        name: of the numbers, "float32" or "float64".
+        target: the processor that they are for.
+    """
+    kind = kind_for(name, layout.variant.narrow, target)
+    module = ir.Module()
+    programs = {"forward": emit_forward(module, layout, kind)}
+    if layout.variant.grad:
+        programs["backward"] = emit_backward(module, layout, kind)
+    return module, programs, kind
 
 
 def make(module: ir.Module, programs: Sequence[Program]) -> list[Kernel]:
@@ -69,11 +80,17 @@ def make(module: ir.Module, programs: Sequence[Program]) -> list[Kernel]:
     ]
 
 
-def _make(layout: Layout, name: str) -> Kernels:
-    kind = kind_of(name, layout.variant.narrow)
-    module = ir.Module()
-    programs = {"forward": emit_forward(module, layout, kind)}
-    if layout.variant.grad:
-        programs["backward"] = emit_backward(module, layout, kind)
-    made = dict(zip(programs, make(module, list(programs.values())), strict=True))
-    return Kernels(layout, kind, made["forward"], made.get("backward"))
+def kind_of(name: str, narrow: bool = False) -> Kind:
+    """The numbers of the kernels on this processor."""
+    return kind_for(name, narrow, current())
+
+
+def kind_for(name: str, narrow: bool, target: Target) -> Kind:
+    """The numbers of the kernels on a processor."""
+    return Kind(
+        name,
+        target.vector_bytes // (4 if name == "float32" else 8),
+        registers=target.registers,
+        narrow=narrow,
+        dots=target.has("avx512bf16"),
+    )

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from functools import cache
 
-import torch
 from llvmlite import ir
 
+from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.lanes import Kind
 from gatewise.engine.cpu.making import Kernel, make
 from gatewise.engine.cpu.multiply import emit_multiply
 from gatewise.engine.cpu.packs import emit_column_sums, emit_columns_pack, emit_rows_pack
+from gatewise.engine.cpu.target import Target, current
 
 _SMALL = 1 << 14  # numbers below which a second thread costs more than it does
 
 
 def workers(numbers: int) -> int:
     """How many threads so much work is worth."""
-    return 1 if numbers < _SMALL else torch.get_num_threads()
+    return 1 if numbers < _SMALL else forks.count()
 
 
-@cache
 def mover(kind: Kind, what: str) -> Kernel:
     """The kernel that packs "rows" or "columns", sums columns ("sums"), or multiplies.
 
     "multiply" reads A by rows, "multiply columns" by columns; see `multiply.emit_multiply`.
     """
+    return _mover(kind, what, current())
+
+
+@cache
+def _mover(kind: Kind, what: str, _: Target) -> Kernel:
     module = ir.Module()
     if what == "rows":
         program = emit_rows_pack(module, kind, "pack")

@@ -64,7 +64,8 @@ def _ours(a: Tensor, b: Tensor, M: int, N: int, K: int) -> bool:
     """Whether our kernel computes it, and gains."""
     if a.dtype != torch.float32 or M * N * K < _SMALL or a.stride(1) != 1 or b.stride(1) != 1:
         return False
-    return kind_of("float32").registers == 32
+    kind = kind_of("float32")
+    return kind.registers == 32 and kind.lanes == 16
 
 
 def _row_panels(weight: Tensor, first: int, depth: int, kind: Kind) -> Tensor:

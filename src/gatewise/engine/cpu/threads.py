@@ -1,22 +1,30 @@
 """Runs a kernel on the threads that torch's operators run on: a second pool would fight the first.
 
 torch's workers spin for a while after each operator; other threads would have to share the processors
-with them. So the kernel's address goes to ``GOMP_parallel`` of the OpenMP library that torch has loaded.
+with them. So the kernel's address goes to ``GOMP_parallel`` of the OpenMP library that torch has loaded. In a
+forked child, where the pool is dead (`forks`), a thread of our own calls it, and has a new pool.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from gatewise.engine.cpu.forks import orphan
+
 _KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_STARTED_IN = os.getpid()
+_OPENERS: dict[
+    int, ThreadPoolExecutor
+] = {}  # process -> the thread that opens regions after a fork
+_OPENING = threading.Lock()
 
 
 @cache
@@ -61,12 +69,37 @@ def publish() -> None:
         llvm.add_symbol(name, ctypes.cast(getattr(process, name), ctypes.c_void_p).value)
 
 
+def limit() -> str | None:
+    """Why kernels run on one thread whatever torch.set_num_threads says, or None."""
+    return "one thread: torch has no libgomp here" if _openmp() is None else None
+
+
 def run(address: int, arguments: Sequence[int], threads: int) -> None:
     """Call the kernel at `address` on as many threads of torch's pool, or fewer."""
     data = (ctypes.c_int64 * len(arguments))(*arguments)
     library = _openmp()
-    # libgomp's pool does not survive a fork
-    if library is None or threads < 2 or os.getpid() != _STARTED_IN:
+    threads = min(threads, _processors())
+    if library is None or threads < 2:
         _KERNEL(address)(ctypes.addressof(data))
+    elif orphan():
+        # what the kernel does is the same: it sees its own region only
+        opener = _opener()
+        opener.submit(library.GOMP_parallel, address, ctypes.addressof(data), threads, 0).result()
     else:
         library.GOMP_parallel(address, ctypes.addressof(data), threads, 0)
+
+
+def _processors() -> int:
+    """Those that this thread may run on: between two steps the threads wait for each other."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _opener() -> ThreadPoolExecutor:
+    with _OPENING:
+        here = os.getpid()
+        if here not in _OPENERS:
+            _OPENERS.clear()  # a parent's, whose thread is not here
+            _OPENERS[here] = ThreadPoolExecutor(1, thread_name_prefix="gatewise")
+        return _OPENERS[here]
