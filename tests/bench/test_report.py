@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,8 +270,22 @@ def test_the_document_has_its_form() -> None:
         check_form([{"key": 1}], [{"key": str}], "")
 
 
+def _keys(form: Any) -> set[str]:
+    if isinstance(form, list):
+        return _keys(form[0])
+    if not isinstance(form, dict):
+        return set()
+    return {k for k in form if isinstance(k, str)}.union(*(_keys(part) for part in form.values()))
+
+
+def test_the_page_names_every_key() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    section = page[page.index("## `--json`") :]
+    assert {key for key in _keys(DOCUMENT) if f"`{key}`" not in section} == set()
+
+
 def test_tables_show_it_all() -> None:
-    text = tables.render(_report(), width=110)
+    text = " ".join(tables.render(_report(), width=110).split())
     for part in (
         "a processor, 2 of 4 cores, avx2", "torch matmul float32", "200", "GFLOP/s", "a title",
         "compiled", "x torch", "2.00", "left out: torch.compile: it takes long", "a note",
@@ -279,7 +294,9 @@ def test_tables_show_it_all() -> None:
         assert part in text, part
     assert "\x1b" not in text
     assert "\x1b" in tables.render(_report(), width=110, colour=True)
-    assert not [line for line in text.splitlines() if line != line.rstrip()]
+    plain = tables.render(_report(), width=80).splitlines()
+    assert max(len(line) for line in plain if "note" not in line) <= 80
+    assert not [line for line in plain if line != line.rstrip()]
 
 
 # ---------------------------------------------------------------------------- how time grows

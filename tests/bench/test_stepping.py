@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -39,7 +41,7 @@ def test_everybody_agrees(name: str) -> None:
 )
 def test_what_is_written_is_the_most_probable(name: str) -> None:
     task, entry = _enter(name)
-    net = task.theirs.double()
+    net = copy.deepcopy(task.theirs).double().requires_grad_(False)
     entry.restart()
     tokens = torch.zeros(1, SIZE.batch, dtype=torch.int64)
     for _ in range(4):

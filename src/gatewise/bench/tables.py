@@ -59,11 +59,15 @@ def to_text(parts: Sequence[RenderableType], *, width: int, colour: bool) -> str
 
 
 def _grid(title: str, columns: Sequence[str], left: int = 1) -> Grid:
+    """Words may be broken into lines, figures never."""
     grid = Grid(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE, pad_edge=False
     )
     for k, name in enumerate(columns):
-        grid.add_column(name, justify="left" if k < left else "right", no_wrap=True)
+        words = k < left
+        grid.add_column(
+            name, justify="left" if words else "right", no_wrap=not words, overflow="fold"
+        )
     return grid
 
 
