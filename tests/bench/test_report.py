@@ -31,7 +31,6 @@ DOCUMENT: dict[str, Any] = {
     "machine": {
         "gatewise": str, "torch": str, "python": str, "system": str, "processor": str,
         "instructions": [str], "caches": {str: int}, "cores": int, "threads": int,
-        "load": (float, type(None)),
     },
     "ceilings": {
         "found": [{"what": str, "name": str, "threads": int, "best": float, "median": float,
@@ -46,7 +45,7 @@ DOCUMENT: dict[str, Any] = {
             "rate": (float, type(None)), "share_of_ceiling": (float, type(None)),
             "more": {str: NUMBER},
         }],
-        "left_out": [{"name": str, "label": str, "why": str, "wrong": bool}],
+        "left_out": [{"name": str, "label": str, "dtype": str, "why": str, "wrong": bool}],
     }],
     "aims": [{
         "key": str, "text": str, "statistic": str, "value": float, "sense": str,
@@ -224,7 +223,7 @@ def test_every_aim_has_its_own_key() -> None:
 
 MACHINE: dict[str, Any] = {
     "gatewise": "0", "torch": "2", "python": "3", "system": "x", "processor": "a processor",
-    "instructions": ["avx2"], "caches": {"L1": 1}, "cores": 4, "threads": 2, "load": None,
+    "instructions": ["avx2"], "caches": {"L1": 1}, "cores": 4, "threads": 2,
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "verb": "train", "threads": 2, "seconds": 1.0, "rounds": 3, "seed": 0, "compile": False,
@@ -255,7 +254,10 @@ def _report() -> Report:
             _row("torch", 2e-3, speeds={"torch": 1.0}, error=1e-6),
             _row("gatewise-bf16-gates", 1e-3, "bfloat16", speeds={"torch": 2.0}, engine="compiled"),
         ],
-        [Left("torch-compile", "torch.compile", "it takes long")],
+        [
+            Left(name, "torch.compile", dtype, "it takes long")
+            for name, dtype in (("torch-compile", "float32"), ("other", "int8"))
+        ],
         {"bfloat16": 5e-4},
         ["a note"],
     )
@@ -288,7 +290,7 @@ def test_tables_show_it_all() -> None:
     text = " ".join(tables.render(_report(), width=110).split())
     for part in (
         "a processor, 2 of 4 cores, avx2", "torch matmul float32", "200", "GFLOP/s", "a title",
-        "compiled", "x torch", "2.00", "left out: torch.compile: it takes long", "a note",
+        "compiled", "x torch", "2.00", "left out: torch.compile (fp32), torch.compile (int8): it takes long", "a note",
         "at the ceiling of bfloat16: 500 us, 4.0 x torch", "aims", ">= 2.3", "missed", "T35 B20",
     ):  # fmt: skip
         assert part in text, part

@@ -145,9 +145,13 @@ def _rates(
 ) -> tuple[float, float]:
     """Best and median rate of what `run(times)` says that it did."""
     run(1)
-    start = clock()
-    run(1)
-    times = max(1, round(_SECONDS / max(clock() - start, 1e-9)))
+    times = 1
+    while True:  # a call alone takes microseconds: only a long one says how long the work takes
+        start = clock()
+        run(times)
+        if clock() - start >= _SECONDS / 2:
+            break
+        times *= 2
     rates = []
     for _ in range(_TURNS):
         start = clock()

@@ -43,16 +43,35 @@ def describe(threads: int) -> dict[str, Any]:
         "caches": cache_sizes(),
         "cores": cores(),
         "threads": threads,
-        "load": load(),
     }
 
 
-def load() -> float | None:
-    """Processes that ran or waited during the last minute; None where the system does not say."""
+class Others:
+    """How busy other programs keep this machine, from when this is made."""
+
+    def __init__(self) -> None:
+        self._begun = _busy_seconds()
+
+    def share(self) -> float | None:
+        """Of the cores' time, what went to others (or was taken by a host); None: the system does not say."""
+        begun, now = self._begun, _busy_seconds()
+        if begun is None or now is None or now[1] <= begun[1]:
+            return None
+        others = (now[0] - begun[0]) - (now[2] - begun[2])
+        return max(0.0, others / (now[1] - begun[1]))
+
+
+def _busy_seconds() -> tuple[float, float, float] | None:
+    """Seconds that all cores were busy, that they were there, and that this process took."""
     try:
-        return os.getloadavg()[0]
-    except (OSError, AttributeError):
+        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    except OSError:
         return None
+    ticks = [int(word) for word in first]  # user, nice, system, idle, iowait, irq, softirq, steal
+    each = os.sysconf("SC_CLK_TCK")
+    own = os.times()
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / each, sum(ticks) / each, own.user + own.system
 
 
 def _cpuinfo(name: str) -> str:

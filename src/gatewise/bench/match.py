@@ -10,10 +10,16 @@ from typing import Any, Generic
 from gatewise.bench import parity
 from gatewise.bench.ceilings import Ceilings
 from gatewise.bench.contestants import Contestant, Entry, Excluded, Task
+from gatewise.bench.machine import Others
 from gatewise.bench.report import Left, Row, Table, speeds
 from gatewise.bench.timing import Call, Plan, Times, interleave
 
 Tell = Callable[[str], None]
+
+_BUSY = 0.05  # of the cores' time
+_NOISY = (
+    "while this was timed other programs took {:.0%} of the cores' time: measure again in quiet"
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ def hold(
     checked = _check(match)
     tell(f"{match.title}: timing {len(checked.entries)} contestants")
     calls = {n: match.call(e, match.contestants[n].dtype) for n, e in checked.entries.items()}
+    others = Others()
     times = interleave(calls, plan, before=_before(match, checked.entries)) if calls else Times()
+    busy = others.share()
     return Table(
         match.kind,
         match.title,
@@ -82,6 +90,7 @@ def hold(
         [_row(match, checked, times, name, ceilings, threads) for name in times.rounds],
         checked.left,
         _floors(match, ceilings, threads),
+        [] if busy is None or busy < _BUSY else [_NOISY.format(busy)],
     )
 
 
@@ -99,10 +108,10 @@ def _check(match: Match[Task, Entry]) -> _Checked[Entry]:
             entry = contestant.enter(match.task)
             error = match.error(entry, contestant.dtype)
         except Excluded as reason:
-            found.left.append(Left(name, label, str(reason)))
+            found.left.append(Left(name, label, contestant.dtype, str(reason)))
             continue
         if why := parity.complaint(error, contestant.dtype):
-            found.left.append(Left(name, label, why, contestant.ours))
+            found.left.append(Left(name, label, contestant.dtype, why, contestant.ours))
             continue
         found.entries[name], found.errors[name] = entry, error
     return found

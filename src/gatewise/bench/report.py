@@ -51,12 +51,14 @@ class Left:
     """A contestant that was not timed.
 
     Args:
+        dtype: of its products.
         why: the reason.
         wrong: it is gatewise, and its results were wrong.
     """
 
     name: str
     label: str
+    dtype: str
     why: str
     wrong: bool = False
 
@@ -161,7 +163,14 @@ def _table(table: Table) -> dict[str, Any]:
         "floors": dict(table.floors),
         "rows": [_row(row) for row in table.rows],
         "left_out": [
-            {"name": e.name, "label": e.label, "why": e.why, "wrong": e.wrong} for e in table.left
+            {
+                "name": e.name,
+                "label": e.label,
+                "dtype": e.dtype,
+                "why": e.why,
+                "wrong": e.wrong,
+            }
+            for e in table.left
         ],
         "notes": list(table.notes),
     }

@@ -12,8 +12,6 @@ from gatewise.bench.ceilings import Ceilings, measure
 from gatewise.bench.report import Report
 from gatewise.bench.suites import Job, Settings, threads
 
-_BUSY = 0.5  # processes beside this one, above which a figure is not to be trusted
-
 
 class Watcher(Protocol):
     """Is told how far a benchmark is."""
@@ -35,10 +33,6 @@ def hold(jobs: Sequence[Job], settings: Settings, watcher: Watcher, *, verb: str
         verb: the command's name, for the report.
     """
     about = machine.describe(settings.threads)
-    if about["load"] is not None and about["load"] > _BUSY:
-        watcher.doing(
-            f"note: other programs are running (load {about['load']:.1f}): expect noisy figures"
-        )
     with threads(settings.threads):
         limits = measure(sorted({1, settings.threads}), watcher.doing)
         tables = []

@@ -253,12 +253,12 @@ def packed(dtype: str, *, record: bool = False, each: bool = False) -> Callable[
 
 CONTESTANTS: Mapping[str, Contestant[Task, Entry]] = {
     "torch": Contestant("nn.LSTM", "float32", with_mkldnn),
-    "torch-plain": Contestant("nn.LSTM, mkldnn off", "float32", without_mkldnn),
-    "torch-int8": Contestant("torch dynamic int8", "int8", dynamic_int8),
-    "onnx": Contestant("ONNX Runtime", "float32", onnx(False)),
-    "onnx-1": Contestant("ONNX Runtime, one thread", "float32", onnx(False, 1)),
-    "onnx-int8": Contestant("ONNX Runtime dynamic int8", "int8", onnx(True)),
-    "onnx-int8-1": Contestant("ONNX Runtime int8, one thread", "int8", onnx(True, 1)),
+    "torch-plain": Contestant("nn.LSTM, no mkldnn", "float32", without_mkldnn),
+    "torch-int8": Contestant("torch, dynamic", "int8", dynamic_int8),
+    "onnx": Contestant("ONNX RT", "float32", onnx(False)),
+    "onnx-1": Contestant("ONNX RT, 1 thread", "float32", onnx(False, 1)),
+    "onnx-int8": Contestant("ONNX RT, dynamic", "int8", onnx(True)),
+    "onnx-int8-1": Contestant("ONNX RT, dynamic, 1 thread", "int8", onnx(True, 1)),
     "gatewise-model": Contestant("gatewise's model", "float32", through_model, ours=True),
     "gatewise": Contestant("gatewise", "float32", packed("float32"), ours=True),
     "gatewise-bf16": Contestant("gatewise", "bfloat16", packed("bfloat16"), ours=True),

@@ -18,9 +18,9 @@ from gatewise.bench.timing import Spread
 _BASES = {
     "torch": "x torch",
     "torch-bf16": "x bf16",
-    "torch-plain": "x plain",
+    "torch-plain": "no mkldnn",
     "onnx": "x ORT",
-    "onnx-int8": "x ORT int8",
+    "onnx-int8": "x ORT8",
     "gatewise": "x LSTM",
     "gatewise-bf16": "x LSTM bf16",
     "coupled-loop": "x loop",
@@ -36,7 +36,7 @@ def render(report: Report, *, width: int = 100, colour: bool = False) -> str:
         parts += ["", ceilings(report.ceilings)]
     for table in report.tables:
         parts += ["", contest(table)]
-        parts += [Text(f"  left out: {e.label}: {e.why}", style="dim") for e in table.left]
+        parts += [Text(f"  left out: {line}", style="dim") for line in left_out(table)]
         parts += [Text(f"  {note}", style="dim") for note in [*roofline(table), *table.notes]]
     if report.verdicts:
         parts += ["", aims(report.verdicts)]
@@ -141,7 +141,7 @@ def _extra(rows: Sequence[Row]) -> list[tuple[str, Any]]:
     known: list[tuple[str, Any, Any]] = [
         ("GFLOP/s", lambda r: r.rate, lambda v: f"{v / 1e9:,.0f}"),
         ("of most", lambda r: r.share, lambda v: f"{v:.0%}"),
-        ("tokens/s", lambda r: r.more.get("tokens_per_second"), lambda v: f"{v:,.0f}"),
+        ("token/s", lambda r: r.more.get("tokens_per_second"), lambda v: f"{v:,.0f}"),
         ("x reading", lambda r: r.more.get("over_reading"), lambda v: f"{v:.1f}"),
         ("gradients", lambda r: r.more.get("to_gradients"), lambda v: f"{v * 1e3:.0f}"),
         ("MiB", lambda r: r.more.get("peak_bytes"), lambda v: f"{v / 2**20:,.0f}"),
@@ -157,6 +157,15 @@ def _extra(rows: Sequence[Row]) -> list[tuple[str, Any]]:
         for head, value, show in known
         if any(value(row) is not None for row in rows)
     ]
+
+
+def left_out(table: Table) -> list[str]:
+    """Who was left out, those of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for left in table.left:
+        dtype = _DTYPES.get(left.dtype, left.dtype)
+        reasons.setdefault(left.why, []).append(f"{left.label} ({dtype})")
+    return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
 def roofline(table: Table) -> list[str]:
