@@ -258,7 +258,7 @@ CONTESTANTS: Mapping[str, Contestant[Task, Entry]] = {
     "onnx": Contestant("ONNX RT", "float32", onnx(False)),
     "onnx-1": Contestant("ONNX RT, 1 thread", "float32", onnx(False, 1)),
     "onnx-int8": Contestant("ONNX RT, dynamic", "int8", onnx(True)),
-    "onnx-int8-1": Contestant("ONNX RT, dynamic, 1 thread", "int8", onnx(True, 1)),
+    "onnx-int8-1": Contestant("ONNX RT dyn., 1 thread", "int8", onnx(True, 1)),
     "gatewise-model": Contestant("gatewise's model", "float32", through_model, ours=True),
     "gatewise": Contestant("gatewise", "float32", packed("float32"), ours=True),
     "gatewise-bf16": Contestant("gatewise", "bfloat16", packed("bfloat16"), ours=True),

@@ -61,7 +61,12 @@ def to_text(parts: Sequence[RenderableType], *, width: int, colour: bool) -> str
 def _grid(title: str, columns: Sequence[str], left: int = 1) -> Grid:
     """Words may be broken into lines, figures never."""
     grid = Grid(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE, pad_edge=False
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for k, name in enumerate(columns):
         words = k < left
@@ -141,8 +146,8 @@ def _extra(rows: Sequence[Row]) -> list[tuple[str, Any]]:
     known: list[tuple[str, Any, Any]] = [
         ("GFLOP/s", lambda r: r.rate, lambda v: f"{v / 1e9:,.0f}"),
         ("of most", lambda r: r.share, lambda v: f"{v:.0%}"),
-        ("token/s", lambda r: r.more.get("tokens_per_second"), lambda v: f"{v:,.0f}"),
-        ("x reading", lambda r: r.more.get("over_reading"), lambda v: f"{v:.1f}"),
+        ("token/s", _together, lambda v: f"{v:,.0f}"),
+        ("x read", lambda r: r.more.get("over_reading"), lambda v: f"{v:.1f}"),
         ("gradients", lambda r: r.more.get("to_gradients"), lambda v: f"{v * 1e3:.0f}"),
         ("MiB", lambda r: r.more.get("peak_bytes"), lambda v: f"{v / 2**20:,.0f}"),
         ("added", lambda r: r.more.get("added_bytes"), lambda v: f"{v / 2**20:,.0f}"),
@@ -157,6 +162,12 @@ def _extra(rows: Sequence[Row]) -> list[tuple[str, Any]]:
         for head, value, show in known
         if any(value(row) is not None for row in rows)
     ]
+
+
+def _together(row: Row) -> float | None:
+    """Tokens a second of several columns; of one column the time says it."""
+    rate = row.more.get("tokens_per_second")
+    return None if rate is None or rate * row.seconds.median < 1.5 else rate
 
 
 def left_out(table: Table) -> list[str]:
