@@ -148,7 +148,12 @@ def lm(settings: Settings, sizes: Sequence[Size], vocabularies: Sequence[int]) -
 
 # ---------------------------------------------------------------------------- one token after another
 
-TOKENS = 8  # that one call writes
+_MANY, _FEW, _LARGE = 32, 8, 4_000_000
+
+
+def tokens_of(size: StepSize) -> int:
+    """Tokens that one call writes: of a large model fewer, since its slowest peers take 80 ms for one."""
+    return _FEW if size.weights(4) > _LARGE else _MANY
 
 
 def step(settings: Settings, sizes: Sequence[StepSize]) -> list[Job]:
@@ -161,6 +166,7 @@ def step(settings: Settings, sizes: Sequence[StepSize]) -> list[Job]:
         def run(ceilings: Ceilings, tell: Tell) -> Table:
             task = stepping.make_task(size, settings.threads, seed=settings.seed)
             truth, reads = stepping.truth(task), Reads(size, settings.threads)
+            count = tokens_of(size)
 
             def more(name: str, entry: stepping.Entry, seconds: float) -> dict[str, float]:
                 dtype = known[name].dtype
@@ -177,10 +183,10 @@ def step(settings: Settings, sizes: Sequence[StepSize]) -> list[Job]:
                 task,
                 known,
                 lambda entry, _: parity.error(stepping.results(entry, task), truth),
-                lambda entry, _: lambda: entry.write(TOKENS),
+                lambda entry, _: lambda: entry.write(count),
                 ("torch", "torch-plain", "onnx", "onnx-int8"),
                 engine=lambda entry: entry.ran[0] if entry.ran else "",
-                parts=TOKENS,
+                parts=count,
                 more=more,
             )
             table = hold(match, settings.fine_plan, ceilings, settings.threads, tell)
