@@ -28,7 +28,7 @@ STAGES = (
     ("a run", "learning that can be stopped and taken up", ("checkpoint", "gradients")),
     ("", "", ("presets", "train")),
     ("use", "what a trained model is for", ("generate", "novelty", "stream")),
-    ("", "", ("complete", "run", "export")),
+    ("", "", ("complete", "run", "export", "bench")),
     ("faces", "where people and programs come in", ("serve", "studio", "cli")),
 )
 ORDER = tuple(name for _, _, names in STAGES for name in names)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from gatewise import __version__
+from gatewise.bench.machine import cores, processor
 from gatewise.cli import screen
 from gatewise.cli.options import Json
 
@@ -51,8 +50,8 @@ def _machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "system": platform.platform(terse=True),
-        "processor": _processor(),
-        "cores": _cores(),
+        "processor": processor(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "kernels": _kernels(),
@@ -73,24 +72,6 @@ def _kernels() -> str:
     from gatewise.engine.cpu.threads import limit
 
     return "; ".join(filter(None, (f"for {current()}", limit())))
-
-
-def _processor() -> str:
-    """Its name; Python knows it on some systems only."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -31,11 +31,15 @@ VERBS = (
         "gatewise.cli.inspect:app",
         "Look inside: how text becomes batches, gates over a text, what was learned by heart.",
     ),
+    Verb(
+        "bench", "gatewise.cli.bench:app", "Speed and memory beside torch and ONNX Runtime, here."
+    ),
     Verb("info", "gatewise.cli.info:info", "This machine and its engines, or one run folder."),
     Verb("export", "gatewise.cli.export:export", "A run without its training state, or as ONNX."),
 )
 
 BELOW = {
+    "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
     "train": ("mapping", ("lm",)),
     "inspect": ("inspection", ("batches", "novelty", "read")),
 }

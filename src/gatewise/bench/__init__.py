@@ -1,0 +1,1 @@
+"""Measures gatewise beside its peers."""
