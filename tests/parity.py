@@ -183,6 +183,7 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "reference": tuple(CELLS),
     "closed": ("rnn_tanh", "rnn_relu", "lstm", "gru"),
     "compiled": tuple(name for name in CELLS if name not in ("gru_paper", "lstm_layer_norm")),
+    "scan": ("minlstm", "mingru"),
 }
 """Engine -> the cells that it runs."""
 

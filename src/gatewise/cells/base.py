@@ -371,12 +371,14 @@ def start_state(
 
 def input_part(weights: Weights, x: Tensor) -> Tensor:
     """W x + b_ih for one step or all of them: (..., G H)."""
-    part = nn.functional.linear(x, weights.ih, weights.b_ih)
-    if weights.hh.shape[0]:
-        return part
-    # No block is recurrent: R h + b_hh is empty, and joined so that R and b_hh have a gradient.
-    rows = weights.hh.sum(-1) if weights.b_hh is None else weights.hh.sum(-1) + weights.b_hh
-    return torch.cat([part, rows.to(part.dtype).expand(*part.shape[:-1], 0)], -1)
+    ih, bias = weights.ih, weights.b_ih
+    if not weights.hh.shape[0]:
+        # No block is recurrent: R and b_hh are empty. Their sum is 0, and gives them a gradient.
+        nothing = (
+            weights.hh.sum() if weights.b_hh is None else weights.hh.sum() + weights.b_hh.sum()
+        )
+        ih, bias = (ih + nothing, None) if bias is None else (ih, bias + nothing)
+    return nn.functional.linear(x, ih, bias)
 
 
 def pre_inputs(

@@ -12,12 +12,13 @@ from gatewise.engine.base import Engine, Plan
 from gatewise.engine.closed import ClosedEngine
 from gatewise.engine.cpu.engine import CompiledEngine
 from gatewise.engine.reference import ReferenceEngine
+from gatewise.engine.scan import ScanEngine
 from gatewise.errors import EngineError, unknown
 
 _LOG = logging.getLogger("gatewise.engine")
 _SAID: set[tuple[str, str]] = set()
 
-ORDER: tuple[Engine, ...] = (ClosedEngine(), CompiledEngine(), ReferenceEngine())
+ORDER: tuple[Engine, ...] = (ClosedEngine(), CompiledEngine(), ScanEngine(), ReferenceEngine())
 """Every engine, the preferred first."""
 
 
@@ -39,7 +40,7 @@ def engines() -> tuple[EngineInfo, ...]:
     """Every engine in the order of preference, whether it can run here, and if not why.
 
     >>> [e.name for e in engines()]
-    ['closed', 'compiled', 'reference']
+    ['closed', 'compiled', 'scan', 'reference']
     """
     found = ((e, e.available()) for e in ORDER)
     return tuple(EngineInfo(e.name, e.summary, why is None, why or "") for e, why in found)
