@@ -14,7 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gatewise.cells.graph import Function, Graph, trace
+from gatewise.cells.graph import Function, Graph, Held, Hook, trace
+from gatewise.cells.rounds import Round, run_rounds
 from gatewise.errors import OptionError, ShapeError, unknown
 from gatewise.types import State
 
@@ -33,6 +34,8 @@ class Law:
             recurrent one is what DropConnect drops).
         starts: parameter name -> its initial value. Default: as every other weight.
         controls: memory control ("keep", "reset", "write") -> gate -> the value it is set to.
+        rounds: what x and h[t-1] do to each other before the pre-activations are made of them, their
+            matrices among `params`. The equations' own s.h is h[t-1] as it was.
         paper: where the equations come from.
     """
 
@@ -44,6 +47,7 @@ class Law:
     params: Mapping[str, str] = field(default_factory=dict)
     starts: Mapping[str, float] = field(default_factory=dict)
     controls: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rounds: tuple[Round, ...] = ()
     paper: str = ""
 
     @cached_property
@@ -64,7 +68,8 @@ class Law:
         """
         graph = self.graph
         blocks, inputs = self.recurrent_blocks, graph.inputs.items()
-        names = [name for (kind, n), name in inputs if kind != "pre.h" or n in blocks]
+        names = [one.name for one in self.rounds]
+        names += [name for (kind, n), name in inputs if kind != "pre.h" or n in blocks]
         names += graph.gates
         for name in [*(n for n in self.states if n != "h"), "h"]:
             if not (name == "h" and projected):
@@ -125,9 +130,11 @@ def weight_shapes(
         shapes |= {"bias_ih": (rows,), "bias_hh": (recurrent,)}
     if proj_size:
         shapes["weight_hr"] = (proj_size, hidden_size)
-    matrix = (hidden_size, proj_size or hidden_size)
+    output = proj_size or hidden_size
+    between = {n: s for one in law.rounds for n, s in one.shapes(input_size, output).items()}
     for name, kind in law.params.items():
-        shapes[name] = (hidden_size,) if kind == "vector" else matrix
+        own = (hidden_size,) if kind == "vector" else (hidden_size, output)
+        shapes[name] = between.get(name, own)
     return shapes
 
 
@@ -269,7 +276,7 @@ class Cell(nn.Module):
             raise ShapeError(f"expected x of shape (B, {self.input_size}), found {found}")
         weights = self.weights()
         previous = previous_state(self.law, weights, state, x.shape[0], x, self.start())
-        values = self.law.graph.run(pre_inputs(self.law, weights, input_part(weights, x), previous))
+        values = self.law.graph.run(step_inputs(self.law, weights, x, previous))
         if weights.hr is not None:
             values["h"] = nn.functional.linear(values["h"], weights.hr)
         return as_state([values[name].expand_as(previous[name]) for name in self.law.states])
@@ -381,12 +388,34 @@ def input_part(weights: Weights, x: Tensor) -> Tensor:
     return nn.functional.linear(x, ih, bias)
 
 
-def pre_inputs(
-    law: Law, weights: Weights, x_part: Tensor, previous: Mapping[str, Tensor]
+def step_inputs(
+    law: Law,
+    weights: Weights,
+    x: Tensor,
+    previous: Mapping[str, Tensor],
+    hooks: Mapping[str, Hook] | None = None,
+    held: Held | None = None,
 ) -> dict[tuple[str, str], Tensor]:
-    """The inputs of the graph at one step, from W x + b_ih (B, G H) and the previous state."""
+    """The inputs of the graph at one step, from x (B, I) itself: after the rounds of x and h."""
+    x, h = run_rounds(law.rounds, weights.params, x, previous["h"], hooks, held)
+    return pre_inputs(law, weights, input_part(weights, x).to(h.dtype), previous, h)
+
+
+def pre_inputs(
+    law: Law,
+    weights: Weights,
+    x_part: Tensor,
+    previous: Mapping[str, Tensor],
+    h: Tensor | None = None,
+) -> dict[tuple[str, str], Tensor]:
+    """The inputs of the graph at one step, from W x + b_ih (B, G H) and the previous state.
+
+    Args:
+        h: what the recurrent matrix multiplies; default: the previous h.
+    """
     size, blocks = weights.hidden_size, law.recurrent_blocks
-    hidden = nn.functional.linear(previous["h"], weights.hh, weights.b_hh).to(x_part.dtype)
+    h = previous["h"] if h is None else h
+    hidden = nn.functional.linear(h, weights.hh, weights.b_hh).to(x_part.dtype)
     inputs = {("state", name): value for name, value in previous.items()}
     inputs |= {("param", name): value for name, value in weights.params.items()}
     if law.graph.parts or len(blocks) < len(law.pre):

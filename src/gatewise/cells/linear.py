@@ -183,7 +183,10 @@ def recurrence(law: Law) -> Recurrence:
 @cache
 def _analyse(law: Law) -> Recurrence | str:
     """The recurrence, or why it is none."""
-    graph, order = law.graph, []
+    if law.rounds:
+        return "x and h[t-1] modulate each other before its gates"
+    graph = law.graph
+    order: list[str] = []
     found: dict[str, Affine] = {}
     waiting, reasons = list(law.states), {}
     while waiting:

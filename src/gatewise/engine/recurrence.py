@@ -152,7 +152,7 @@ def _run(
 
     def chunks(value: Tensor) -> Tensor:
         """(steps of a chunk, chunks, ...): a step of all chunks is one row."""
-        return value.unflatten(0, (count, size)).transpose(0, 1)
+        return value.view(count, size, *value.shape[1:]).transpose(0, 1)
 
     inner, added = chunks(a[head]), chunks(b[head])
     inner_cut = None if cuts is None else chunks(cuts)

@@ -97,6 +97,8 @@ def _refusal_of(direction: Direction, plan: Plan) -> str | None:
     law, weights = direction.law, direction.weights
     if weights.hr is not None:
         return "there is a projection"
+    if law.rounds:
+        return f"in the cell {law.name} x and h modulate each other before the gates"
     from gatewise.engine.cpu.layout import refusal
 
     if why := refusal(law):
