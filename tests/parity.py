@@ -147,6 +147,16 @@ def mingru(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str
     return {"z.pre": pz, "n.pre": n, "z": z, "h": (1 - z) * s["h"] + z * n}
 
 
+def mogrifier(w: Mapping[str, Array], x: Array, s: Mapping[str, Array]) -> dict[str, Array]:
+    h, names = s["h"], {}
+    x = names["x.mog1"] = 2 * sigmoid(h @ w["q1"].T) * x
+    h = names["h.mog2"] = 2 * sigmoid(x @ w["r2"].T) * h
+    x = names["x.mog3"] = 2 * sigmoid(h @ w["q3"].T) * x
+    h = names["h.mog4"] = 2 * sigmoid(x @ w["r4"].T) * h
+    x = names["x.mog5"] = 2 * sigmoid(h @ w["q5"].T) * x
+    return names | lstm(w, x, {"h": h, "c": s["c"]})
+
+
 @dataclass(frozen=True)
 class Row:
     """One cell: its step by hand, its class in torch.nn, what else it can do."""
@@ -177,15 +187,19 @@ CELLS: dict[str, Row] = {
     "slstm": Row(slstm, projects=True, positive=("n",)),
     "minlstm": Row(minlstm),
     "mingru": Row(mingru),
+    "mogrifier": Row(mogrifier, projects=True),
 }
 
-_UNIT_BY_UNIT = tuple(name for name in CELLS if name not in ("gru_paper", "lstm_layer_norm"))
+_UNIT_BY_UNIT = tuple(
+    name for name in CELLS if name not in ("gru_paper", "lstm_layer_norm", "mogrifier")
+)
 
 ENGINES: dict[str, tuple[str, ...]] = {
     "reference": tuple(CELLS),
     "closed": ("rnn_tanh", "rnn_relu", "lstm", "gru"),
     "compiled": _UNIT_BY_UNIT,
     "cuda": _UNIT_BY_UNIT,
+    "scan": ("minlstm", "mingru"),
 }
 """Engine -> the cells that it runs."""
 

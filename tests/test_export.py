@@ -61,7 +61,9 @@ def test_the_operators_are_recurrent_and_shapes_are_free(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "options", [{"cell": "lstm_layer_norm"}, {"proj_size": 3}, {"zoneout": 0.1}], ids=str
+    "options",
+    [{"cell": "lstm_layer_norm"}, {"cell": "mogrifier"}, {"proj_size": 3}, {"zoneout": 0.1}],
+    ids=str,
 )
 def test_what_onnx_cannot_say_is_an_error(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="ONNX"):

@@ -35,7 +35,7 @@ T, B, I, H = 6, 3, 2, 4  # noqa: E741
 EVERY_NAME = [(cell, name) for cell in CELLS for name in REGISTRY[cell].law.names()]
 NAMES = pytest.mark.parametrize(("cell", "name"), EVERY_NAME)
 LSTMS = pytest.mark.parametrize(
-    "cell", ["lstm", "lstm_layer_norm", "lstm_peephole", "lstm_coupled"]
+    "cell", ["lstm", "lstm_layer_norm", "lstm_peephole", "lstm_coupled", "mogrifier"]
 )
 CANDIDATES = {
     "gru": "n",
@@ -72,7 +72,7 @@ def test_every_name_is_recorded_and_controlled(cell: str, name: str) -> None:
     """What is set is what is recorded, and everything computed later follows from it."""
     net, x = _cell(cell), _x()
     free = _run(net, x)
-    value = torch.randn(B, H, dtype=torch.float64)
+    value = torch.randn_like(free[name][2])
     held = _run(net, x, Control.set(name, value, time=[2]))
     assert torch.equal(held[name][2], value)
     for other in net.law.names():

@@ -81,6 +81,7 @@ def test_loading_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
         {"learned_state": True, "decoder": "tanh"},
         {"hidden_sizes": (4, 6), "cell": "lstm_layer_norm"},
         {"cell": "mingru"},
+        {"cell": "mogrifier", "hidden_sizes": (4, 6)},
     ],
     ids=str,
 )

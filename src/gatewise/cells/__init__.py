@@ -12,6 +12,7 @@ from gatewise.cells.layer_norm_lstm import LayerNormLSTM
 from gatewise.cells.light_gru import LightGRU
 from gatewise.cells.lstm import LSTM
 from gatewise.cells.minimal import MinGRU, MinLSTM
+from gatewise.cells.mogrifier import Mogrifier
 from gatewise.cells.peephole_lstm import PeepholeLSTM
 from gatewise.cells.slstm import SLSTM
 from gatewise.errors import unknown
@@ -31,6 +32,7 @@ _ALL: tuple[type[Cell], ...] = (
     SLSTM,
     MinLSTM,
     MinGRU,
+    Mogrifier,
 )
 
 REGISTRY: dict[str, type[Cell]] = {cell.law.name: cell for cell in _ALL}
@@ -51,6 +53,7 @@ __all__ = [
     "LightGRU",
     "MinGRU",
     "MinLSTM",
+    "Mogrifier",
     "PaperGRU",
     "PeepholeLSTM",
     "ReluRNN",

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gatewise.cells.graph import Held, Hook
 from gatewise.cells.law import Law as Law
 from gatewise.cells.law import law_of as law_of
 from gatewise.cells.order import check_order, note_order
+from gatewise.cells.rounds import run_rounds
 from gatewise.errors import OptionError, ShapeError, unknown
 from gatewise.types import State
 
@@ -73,9 +75,11 @@ def weight_shapes(
         shapes |= {"bias_ih": (rows,), "bias_hh": (recurrent,)}
     if proj_size:
         shapes["weight_hr"] = (proj_size, hidden_size)
-    matrix = (hidden_size, proj_size or hidden_size)
+    output = proj_size or hidden_size
+    between = {n: s for one in law.rounds for n, s in one.shapes(input_size, output).items()}
     for name, kind in law.params.items():
-        shapes[name] = (hidden_size,) if kind == "vector" else matrix
+        own = (hidden_size,) if kind == "vector" else (hidden_size, output)
+        shapes[name] = between.get(name, own)
     return shapes
 
 
@@ -217,7 +221,7 @@ class Cell(nn.Module):
             raise ShapeError(f"expected x of shape (B, {self.input_size}), found {found}")
         weights = self.weights()
         previous = previous_state(self.law, weights, state, x.shape[0], x, self.start())
-        values = self.law.graph.run(pre_inputs(self.law, weights, input_part(weights, x), previous))
+        values = self.law.graph.run(step_inputs(self.law, weights, x, previous))
         if weights.hr is not None:
             values["h"] = nn.functional.linear(values["h"], weights.hr)
         return as_state([values[name].expand_as(previous[name]) for name in self.law.states])
@@ -327,20 +331,44 @@ def start_state(
 
 def input_part(weights: Weights, x: Tensor) -> Tensor:
     """W x + b_ih for one step or all of them: (..., G H)."""
-    part = nn.functional.linear(x, weights.ih, weights.b_ih)
-    if weights.hh.shape[0]:
-        return part
-    # No block is recurrent: R h + b_hh is empty, and joined so that R and b_hh have a gradient.
-    rows = weights.hh.sum(-1) if weights.b_hh is None else weights.hh.sum(-1) + weights.b_hh
-    return torch.cat([part, rows.to(part.dtype).expand(*part.shape[:-1], 0)], -1)
+    ih, bias = weights.ih, weights.b_ih
+    if not weights.hh.shape[0]:
+        # No block is recurrent: R and b_hh are empty. Their sum is 0, and gives them a gradient.
+        nothing = (
+            weights.hh.sum() if weights.b_hh is None else weights.hh.sum() + weights.b_hh.sum()
+        )
+        ih, bias = (ih + nothing, None) if bias is None else (ih, bias + nothing)
+    return nn.functional.linear(x, ih, bias)
+
+
+def step_inputs(
+    law: Law,
+    weights: Weights,
+    x: Tensor,
+    previous: Mapping[str, Tensor],
+    hooks: Mapping[str, Hook] | None = None,
+    held: Held | None = None,
+) -> dict[tuple[str, str], Tensor]:
+    """The inputs of the graph at one step, from x (B, I) itself: after the rounds of x and h."""
+    x, h = run_rounds(law.rounds, weights.params, x, previous["h"], hooks, held)
+    return pre_inputs(law, weights, input_part(weights, x).to(h.dtype), previous, h)
 
 
 def pre_inputs(
-    law: Law, weights: Weights, x_part: Tensor, previous: Mapping[str, Tensor]
+    law: Law,
+    weights: Weights,
+    x_part: Tensor,
+    previous: Mapping[str, Tensor],
+    h: Tensor | None = None,
 ) -> dict[tuple[str, str], Tensor]:
-    """The inputs of the graph at one step, from W x + b_ih (B, G H) and the previous state."""
+    """The inputs of the graph at one step, from W x + b_ih (B, G H) and the previous state.
+
+    Args:
+        h: what the recurrent matrix multiplies; default: the previous h.
+    """
     size, blocks = weights.hidden_size, law.recurrent_blocks
-    hidden = nn.functional.linear(previous["h"], weights.hh, weights.b_hh).to(x_part.dtype)
+    h = previous["h"] if h is None else h
+    hidden = nn.functional.linear(h, weights.hh, weights.b_hh).to(x_part.dtype)
     inputs = {("state", name): value for name, value in previous.items()}
     inputs |= {("param", name): value for name, value in weights.params.items()}
     if law.graph.parts or len(blocks) < len(law.pre):

@@ -79,7 +79,7 @@ class Graph:
         """
         values: list[Tensor] = []
         named: dict[str, Tensor] = {}
-        closing = None if held is None else _Closing(self, held)
+        closing = None if held is None else Closing(self, held)
         for index, node in enumerate(self.nodes):
             if node.op == "input":
                 assert node.key is not None
@@ -109,7 +109,7 @@ class Graph:
         return named
 
 
-class _Closing:
+class Closing:
     """Where the values of one evaluation follow from numbers that a control has set, and nothing else.
 
     There a factor of 0 is a closed gate: it lets nothing through, where 0 times NaN would be NaN.
@@ -148,11 +148,17 @@ class _Closing:
 
     def product(self, value: Tensor, places: Iterable[int], operands: list[Tensor]) -> Tensor:
         """A product, 0 where one of its factors is held at 0."""
+        closed = self.closed(places, operands)
+        return value if closed is None else torch.where(closed, torch.zeros_like(value), value)
+
+    def closed(self, places: Iterable[int], operands: list[Tensor]) -> Tensor | None:
+        """Where one of the factors of a product is held at 0; None: nowhere."""
+        found: Tensor | None = None
         for place, operand in zip(places, operands, strict=True):
             if place in self._where:
                 closed = self._where[place] & (operand == 0)
-                value = torch.where(closed, torch.zeros_like(value), value)
-        return value
+                found = closed if found is None else found | closed
+        return found
 
 
 def trace(

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from gatewise.cells.graph import Function, Graph, text, trace
 from gatewise.cells.origin import pointing_at
+from gatewise.cells.rounds import Round
 from gatewise.errors import UnknownNameError
 
 
@@ -27,6 +28,8 @@ class Law:
             recurrent one is what DropConnect drops).
         starts: parameter name -> its initial value. Default: as every other weight.
         controls: memory control ("keep", "reset", "write") -> gate -> the value it is set to.
+        rounds: what x and h[t-1] do to each other before the pre-activations are made of them, their
+            matrices among `params`. The equations' own s.h is h[t-1] as it was.
         paper: where the equations come from.
     """
 
@@ -38,6 +41,7 @@ class Law:
     params: Mapping[str, str] = field(default_factory=dict)
     starts: Mapping[str, float] = field(default_factory=dict)
     controls: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rounds: tuple[Round, ...] = ()
     paper: str = ""
 
     def __post_init__(self) -> None:
@@ -52,7 +56,7 @@ class Law:
     @cached_property
     def key(self) -> str:
         """The same text for the same equations, blocks and states, in every process."""
-        parts = (self.pre, self.recurrent_blocks, dict(self.states), dict(self.params))
+        parts = (self.pre, self.recurrent_blocks, dict(self.states), dict(self.params), self.rounds)
         written = f"{parts}\n{text(self.graph)}"
         return f"{self.name}:{hashlib.sha256(written.encode()).hexdigest()[:20]}"
 
@@ -69,7 +73,8 @@ class Law:
         """
         graph = self.graph
         blocks, inputs = self.recurrent_blocks, graph.inputs.items()
-        names = [name for (kind, n), name in inputs if kind != "pre.h" or n in blocks]
+        names = [one.name for one in self.rounds]
+        names += [name for (kind, n), name in inputs if kind != "pre.h" or n in blocks]
         names += graph.gates
         for name in [*(n for n in self.states if n != "h"), "h"]:
             if not (name == "h" and projected):

@@ -10,6 +10,7 @@ from gatewise.cells.base import Cell, Law
 from gatewise.cells.derive import differentiate
 from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph, text
+from gatewise.cells.rounds import Round
 from gatewise.errors import OptionError
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
@@ -84,15 +85,38 @@ def show(cell: Cell | type[Cell] | Law) -> Shown:
     writer = _Writer(graph)
     written = {_input(key): writer.text(node) for key, node in sorted(gradients.items())}
     lines = [f"d.{name} = {line}" for name, line in written.items() if line != "0"]
+    before = [_round_text(one, law) for one in law.rounds]
+    tex = [_round_tex(one, law) for one in law.rounds]
     return Shown(
         law.name,
         law.paper,
-        text(graph),
-        _latex(graph),
+        "\n".join([*before, text(graph)]),
+        " \\\\\n".join([*tex, _latex(graph)]),
         "\n".join(lines),
         tuple(writer.read),
         bool(law.recurrent_blocks) or graph.reads_h,
     )
+
+
+def _parts(one: Round, law: Law) -> tuple[str, str]:
+    """What a round changes and what it reads: the last of x and of h before it."""
+    latest = {True: "x", False: "s.h"}
+    for other in law.rounds[: law.rounds.index(one)]:
+        latest[other.changes_x] = other.name
+    return latest[one.changes_x], latest[not one.changes_x]
+
+
+def _round_text(one: Round, law: Law) -> str:
+    changed, read = _parts(one, law)
+    product = " @ ".join([*(f"p.{f}" for f in one.factors), read])
+    return f"{one.name} = (2 * sigmoid({product})) * {changed}"
+
+
+def _round_tex(one: Round, law: Law) -> str:
+    first = {"x": "x_t", "s.h": "h_{t-1}"}
+    changed, read = (first.get(n) or _symbol(n) for n in _parts(one, law))
+    product = " ".join([*(_tex_input("param", f) for f in one.factors), read])
+    return rf"{_symbol(one.name)} &= 2 \sigma\left({product}\right) \odot {changed}"
 
 
 def _input(key: tuple[str, str]) -> str:

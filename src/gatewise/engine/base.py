@@ -57,6 +57,9 @@ class Direction:
 
     def width(self, name: str) -> int:
         """The number of units of a name."""
+        for one in self.law.rounds:
+            if one.name == name:
+                return self.weights.ih.shape[1] if one.changes_x else self.weights.output_size
         projected = self.weights.hr is not None and name in ("proj", "proj.new")
         return self.weights.output_size if projected else self.weights.hidden_size
 

@@ -15,6 +15,7 @@ from gatewise.engine.closed import ClosedEngine
 from gatewise.engine.cpu.engine import CompiledEngine
 from gatewise.engine.cuda.engine import CudaEngine
 from gatewise.engine.reference import ReferenceEngine
+from gatewise.engine.scan import ScanEngine
 from gatewise.errors import EngineError, EngineWarning, unknown
 
 _LOG = logging.getLogger("gatewise.engine")
@@ -24,6 +25,7 @@ ORDER: tuple[Engine, ...] = (
     ClosedEngine(),
     CompiledEngine(),
     CudaEngine(),
+    ScanEngine(),
     ReferenceEngine(),
 )
 """Every engine, the preferred first."""
@@ -47,7 +49,7 @@ def engines() -> tuple[EngineInfo, ...]:
     """Every engine in the order of preference, whether it can run here, and if not why.
 
     >>> [e.name for e in engines()]
-    ['closed', 'compiled', 'cuda', 'reference']
+    ['closed', 'compiled', 'cuda', 'scan', 'reference']
     """
     found = ((e, e.available()) for e in ORDER)
     return tuple(EngineInfo(e.name, e.summary, why is None, why or "") for e, why in found)

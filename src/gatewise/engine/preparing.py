@@ -117,6 +117,8 @@ def refusal_of(direction: Direction, plan: Plan, dtypes: Collection[torch.dtype]
     law, weights = direction.law, direction.weights
     if weights.hr is not None:
         return "there is a projection"
+    if law.rounds:
+        return f"in the cell {law.name} x and h modulate each other before the gates"
     if why := refusal(law):
         return f"in the cell {law.name} {why}"
     learned = any(t.requires_grad for t in (direction.start or {}).values())

@@ -46,6 +46,17 @@ class Action:
         held = self._held_after(held, where, value)
         return (new.expand_as(value) if where is None else torch.where(where, new, value)), held
 
+    def moment(self, step: int) -> tuple[int, ...]:
+        """All that the rule's effect at a step depends on: of each column -1, nothing, or the row it takes."""
+        value = self.rule.value
+        moving = isinstance(value, Tensor) and value.ndim > 2
+        return tuple(
+            (order(self.rule.time, t) if moving else 0)
+            if contains(self.rule.time, t) and self._covers(t)
+            else -1
+            for t in self._times(step)
+        )
+
     def compose(self, alpha: Tensor, beta: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The rule after v <- alpha v + beta, for engines that take tables; both (B, H).
 

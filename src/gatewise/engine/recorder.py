@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,6 +102,42 @@ class Recorder:
 
     def _times(self) -> Tensor:
         return times_of(self._start, sorted(self._steps))
+
+
+def collect(
+    slots: Mapping[str, Tensor],
+    direction: Direction,
+    plan: Plan,
+    valid: Tensor | None,
+    like: Tensor,
+) -> dict[str, Tensor]:
+    """Path -> recorded values, from those of all steps: of the steps, units and columns asked for.
+
+    Args:
+        slots: name -> its values, (T, B, U), nobody else's.
+        direction: whose they are.
+        plan: what is recorded.
+        valid: (T, B, 1) bool, or None.
+        like: a tensor (T, B, ...) of their dtype and device.
+    """
+    if plan.record is None:
+        return {}
+    recorder = Recorder(direction, plan, plan.record, like.shape[0])
+    if not recorder.rows:
+        return recorder.finish_empty(like)
+    if recorder.takes_all(like.shape[0]):
+        keep = plan.record.grad
+        wanted = {n: slots[n] if keep else slots[n].detach() for n in recorder.names}
+        return {
+            direction.full(n): v if valid is None else torch.where(valid, v, torch.zeros_like(v))
+            for n, v in wanted.items()
+        }
+    order = reversed(recorder.rows) if direction.reverse else recorder.rows
+    for t in order:
+        for name in recorder.names:
+            recorder.put(name, slots[name][t], t, None if valid is None else valid[t])
+        recorder.end_step(t)
+    return recorder.finish()
 
 
 def _column_filter(plan: Plan, record: Record) -> Callable[[int], Tensor | None]:

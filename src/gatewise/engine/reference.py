@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gatewise.cells.base import Law, input_part, pre_inputs, start_state
+from gatewise.cells.base import Law, input_part, pre_inputs, start_state, step_inputs
 from gatewise.cells.graph import Hook
 from gatewise.engine.base import (
     Direction,
@@ -79,14 +79,16 @@ class _Loop:
         if self._rules or self._plan.record is not None:
             self._probe = Probe(direction, self._plan, self._rules, x.shape)
         low = autocast_dtype(x)
-        xs = input_part(direction.weights, x)
+        # Where x and h modulate each other, W x has to wait for h.
+        xs = x if direction.law.rounds else input_part(direction.weights, x)
         if low is not None:
             xs = xs.float()
         state = {name: _wide(value, low) for name, value in state.items()}
+        rows = xs.unbind()  # one by one each would have a gradient of the size of all
         outputs: list[Tensor] = []
         for t in reversed(range(steps)) if direction.reverse else range(steps):
             state = self._reset(state, t, x)
-            state, output = self._step(xs[t], state, t)
+            state, output = self._step(rows[t], state, t)
             outputs.append(output)
         if self._probe is not None:
             self.recorded = self._probe.recorded(xs)
@@ -136,7 +138,11 @@ class _Loop:
     ) -> dict[str, Tensor]:
         """Every named value of step t, after control; "h" is what leaves the cell."""
         law, weights = self._direction.law, self._direction.weights
-        inputs = pre_inputs(law, weights, x_part, previous)
+        held = None if self._probe is None else self._probe.held
+        if law.rounds:
+            inputs = step_inputs(law, weights, x_part, previous, hooks, held)
+        else:
+            inputs = pre_inputs(law, weights, x_part, previous)
         if hooks:
             _hook_inputs(law, inputs, hooks)
         projected = weights.hr is not None
@@ -145,7 +151,6 @@ class _Loop:
             for name in law.states
             if not (projected and name == "h")
         }
-        held = None if self._probe is None else self._probe.held
         values = law.graph.run(inputs, {**hooks, **stages}, held)
         if weights.hr is not None:
             raw = torch.nn.functional.linear(values["h"], weights.hr)
