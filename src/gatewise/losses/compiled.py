@@ -45,7 +45,9 @@ def compute(
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         work = _Work(h, weight, bias, plan, wants)
         losses = torch.empty(len(h))
-        mass = torch.full((len(h),), factor) if row_weights is None else row_weights.float() * factor
+        mass = (
+            torch.full((len(h),), factor) if row_weights is None else row_weights.float() * factor
+        )
         rows = max(1, even(len(h), plan.rows))
         target = target.contiguous()
         for start in range(0, len(h), rows):
@@ -79,9 +81,7 @@ class _Work:
         self._dh = make(h.shape, dtype=narrow) if wants[0] else None
         self._dw = make(weight.shape) if wants[1] else None
 
-    def chunk(
-        self, span: slice, h: Tensor, target: Tensor, mass: Tensor, losses: Tensor
-    ) -> None:
+    def chunk(self, span: slice, h: Tensor, target: Tensor, mass: Tensor, losses: Tensor) -> None:
         """The costs of some rows, and what they have for the gradients."""
         rows, classes = len(h), len(self._weight)
         scores = self._scores[: rows * self._stride].view(rows, self._stride)[:, :classes]
@@ -91,7 +91,9 @@ class _Work:
             "shares": self._shares, "weights": mass, "sums": self._sums,
         }  # fmt: skip
         addresses = {name: tensor.data_ptr() for name, tensor in values.items()}
-        self._kernels[any(self._wants)](addresses | {"rows": rows, "classes": classes}, self._threads)
+        self._kernels[any(self._wants)](
+            addresses | {"rows": rows, "classes": classes}, self._threads
+        )
         if self._dh is not None:
             _product(self._dh[span], scores, self._weight, first=True)
         if self._dw is not None:

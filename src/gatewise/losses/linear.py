@@ -151,8 +151,8 @@ def _compute(
     wants: tuple[bool, ...],
 ) -> tuple[Tensor, Gradients]:
     """By the compiled softmax where it can, else by torch's operators."""
-    how = compiled if compiled.serves(h, plan) else chunks
-    return how.compute(h, weight, bias, target, row_weights, factor, plan, wants)
+    compute = compiled.compute if compiled.serves(h, plan) else chunks.compute
+    return compute(h, weight, bias, target, row_weights, factor, plan, wants)
 
 
 class _Chunked(torch.autograd.Function):

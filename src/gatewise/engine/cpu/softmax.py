@@ -45,7 +45,8 @@ _POWER = (
     1.0,
 )
 
-Fold = Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
+Fold = Callable[[ir.Value, ir.Value | None, list[ir.Value]], list[ir.Value]]
+"""Place in the row, lanes that are classes (None: all), what is carried -> what is carried on."""
 
 
 @cache
@@ -100,9 +101,12 @@ class _Scores(Lanes):
         if not self._narrow:
             self.store(value, pointer)
             return
+        b, half = self.builder, self.narrowed(value)
+        b.store(half, b.bitcast(pointer, half.type.as_pointer()), align=2)
+
+    def narrowed(self, value: ir.Value) -> ir.Value:
         b = self.builder
-        rounded = b.bitcast(b.fptrunc(value, ir.VectorType(BFLOAT, self.kind.lanes)), self._short)
-        b.store(rounded, b.bitcast(pointer, self._short.as_pointer()), align=2)
+        return b.bitcast(b.fptrunc(value, ir.VectorType(BFLOAT, self.kind.lanes)), self._short)
 
     def power(self, x: ir.Value) -> ir.Value:
         """exp(x) for x of at most 0, as 2^(x log2 e); below 2^-126 it is 0; NaN stays NaN."""
@@ -167,10 +171,12 @@ class _Rows:
         target = b.load(p.at(p.pointer("targets", I64), row))
         found = self._one(line, target)
         start = [v.number(float("-inf")), v.number(0.0)]
-        top, total = self._fold("top", start, lambda at, held: self._extent(line, at, held))
+        top, total = self._fold("top", start, lambda *at: self._extent(line, *at))
         top, total = v.reduce(self._larger, top), v.scalar(v.reduce(b.fadd, total))
         (mass,) = self._fold(
-            "mass", [v.number(0.0)], lambda at, held: [b.fadd(held[0], self._power(line, at, top))]
+            "mass",
+            [v.number(0.0)],
+            lambda at, inside, held: [b.fadd(held[0], self._power(line, at, inside, top))],
         )
         mass = v.reduce(b.fadd, mass)
         self._cost(row, v.scalar(top), v.scalar(mass), found, total)
@@ -178,7 +184,9 @@ class _Rows:
             weight = v.splat(b.load(p.at(p.pointer("weights"), row)))
             share, uniform = b.fdiv(weight, mass), b.fmul(weight, v.splat(self._share(2)))
             self._fold(
-                "down", [], lambda at, _: self._differentiate(line, at, top, share, uniform)
+                "down",
+                [],
+                lambda at, inside, _: self._differentiate(line, at, inside, (top, share, uniform)),
             )
             hit = b.fmul(weight, v.splat(self._share(1)))
             power = v.power(b.fsub(v.splat(found), top))
@@ -188,14 +196,25 @@ class _Rows:
 
     def _fold(self, name: str, start: Sequence[ir.Value], body: Fold) -> list[ir.Value]:
         """Carry registers through a row: the whole ones, then the one that the row ends in."""
-        held = list(start)
-        for (first, end), self._last in zip(self._spans, (False, True), strict=True):
-            held = self._loop(f"{name}.{'tail' if self._last else 'whole'}", first, end, held, body)
+        lanes, held = self._kind.lanes, list(start)
+        for last, (first, end) in enumerate(self._spans):
+
+            def inside(index: ir.Value, held: list[ir.Value], last: int = last) -> list[ir.Value]:
+                at = self._program.builder.mul(index, I64(lanes))
+                return body(at, self._inside(at) if last else None, held)
+
+            held = self._loop(f"{name}{last}", first, end, held, inside)
         return held
 
     def _loop(
-        self, name: str, first: ir.Value, end: ir.Value, start: list[ir.Value], body: Fold
+        self,
+        name: str,
+        first: ir.Value,
+        end: ir.Value,
+        start: list[ir.Value],
+        body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
     ) -> list[ir.Value]:
+        """for i in first..end, registers carried from one turn to the next."""
         b, function = self._program.builder, self._program.function
         head, inside, done = (
             function.append_basic_block(f"{name}.{part}") for part in ("head", "body", "done")
@@ -210,7 +229,7 @@ class _Rows:
             phi.add_incoming(value, before)
         b.cbranch(b.icmp_signed("<", index, end), inside, done)
         b.position_at_end(inside)
-        new = body(b.mul(index, I64(self._kind.lanes)), held)
+        new = body(index, held)
         index.add_incoming(b.add(index, I64(1)), b.block)
         for phi, value in zip(held, new, strict=True):
             phi.add_incoming(value, b.block)
@@ -218,28 +237,36 @@ class _Rows:
         b.position_at_end(done)
         return held
 
-    def _extent(self, line: ir.Value, at: ir.Value, held: list[ir.Value]) -> list[ir.Value]:
+    def _extent(
+        self, line: ir.Value, at: ir.Value, inside: ir.Value | None, held: list[ir.Value]
+    ) -> list[ir.Value]:
+        """The largest score and the sum of all, with those of `at`."""
         b, v = self._program.builder, self._lanes
         z = self._scores(line, at)
-        inside = self._inside(at)
         counted = z if inside is None else v.where(inside, z, v.number(0.0))
         if inside is not None:
             z = v.where(inside, z, v.number(float("-inf")))
         return [self._larger(z, held[0]), b.fadd(held[1], counted)]
 
-    def _power(self, line: ir.Value, at: ir.Value, top: ir.Value) -> ir.Value:
+    def _power(
+        self, line: ir.Value, at: ir.Value, inside: ir.Value | None, top: ir.Value
+    ) -> ir.Value:
         """exp(z - top), 0 beyond the classes."""
-        v, inside = self._lanes, self._inside(at)
+        v = self._lanes
         power = v.power(self._program.builder.fsub(self._scores(line, at), top))
         return power if inside is None else v.where(inside, power, v.number(0.0))
 
     def _differentiate(
-        self, line: ir.Value, at: ir.Value, top: ir.Value, share: ir.Value, uniform: ir.Value
+        self,
+        line: ir.Value,
+        at: ir.Value,
+        inside: ir.Value | None,
+        parts: tuple[ir.Value, ir.Value, ir.Value],
     ) -> list[ir.Value]:
         """The scores <- the gradient, the target's part left out; it is added to the sums too."""
         p, b, v = self._program, self._program.builder, self._lanes
-        d = b.fsub(b.fmul(self._power(line, at, top), share), uniform)
-        inside = self._inside(at)
+        top, share, uniform = parts
+        d = b.fsub(b.fmul(self._power(line, at, inside, top), share), uniform)
         if inside is not None:
             d = v.where(inside, d, v.number(0.0))
         v.write(d, p.at(line, at))
@@ -250,10 +277,8 @@ class _Rows:
     def _hit(self, line: ir.Value, target: ir.Value, d: ir.Value, hit: ir.Value) -> None:
         """The target's gradient, formed before it is rounded."""
         p, b, v = self._program, self._program.builder, self._lanes
-        score: ir.Value = v.scalar(d)
-        if self._stored is _I16:
-            score = b.bitcast(b.fptrunc(score, BFLOAT), _I16)
-        b.store(score, p.at(line, target))
+        score = v.narrowed(d) if self._stored is _I16 else d
+        b.store(v.scalar(score), p.at(line, target))
         place = p.at(self._sums, target)
         b.store(b.fsub(b.load(place), v.scalar(hit)), place)
 
@@ -297,15 +322,11 @@ class _Rows:
         """A whole number below 2^31 in all lanes."""
         return self._lanes.splat(self._program.builder.trunc(value, I32))
 
-    def _indices(self, at: ir.Value) -> ir.Value:
+    def _inside(self, at: ir.Value) -> ir.Value:
+        """Which lanes are classes."""
         order = ir.Constant(self._kind.bits, list(range(self._kind.lanes)))
-        return self._program.builder.add(self._splat(at), order)
-
-    def _inside(self, at: ir.Value) -> ir.Value | None:
-        """Which lanes are classes; None where all are."""
-        if not self._last:
-            return None
-        return self._program.builder.icmp_signed("<", self._indices(at), self._classes)
+        places = self._program.builder.add(self._splat(at), order)
+        return self._program.builder.icmp_signed("<", places, self._classes)
 
     def _larger(self, a: ir.Value, b: ir.Value) -> ir.Value:
         """The larger; what is no number comes back in the sum of exponentials."""
