@@ -21,7 +21,7 @@ import torch
 from llvmlite import ir
 
 from gatewise.engine.cpu import threads
-from gatewise.engine.cpu.compiling import functions, vector_bytes
+from gatewise.engine.cpu.compiling import functions, has_dots, vector_bytes
 from gatewise.engine.cpu.lanes import I32, I64, Kind, Lanes
 from gatewise.engine.cpu.making import Kernel
 from gatewise.engine.cpu.program import Program
@@ -32,7 +32,6 @@ ALIGN = 16
 DTYPES = (torch.float32, torch.bfloat16)
 """What the scores can be."""
 
-_I16 = ir.IntType(16)
 _MAGIC = 12582912.0  # 1.5 * 2^23
 _LOG2_E = 1.4426950408889634
 # 2^r for |r| <= 1/2, exact at 0 and of least relative error elsewhere (9.1e-8)
@@ -68,45 +67,8 @@ def softmax_kernels(dtype: torch.dtype) -> tuple[Kernel, Kernel]:
     return cost, full
 
 
-class _BFloat(ir.types._BaseFloatType):
-    null = "0.0"
-    intrinsic_name = "bf16"
-
-    def __str__(self) -> str:
-        return "bfloat"
-
-
-_BFloat._create_instance()
-BFLOAT = _BFloat()
-
-
 class _Scores(Lanes):
-    """Registers of float32 whose numbers are stored as `narrow` says."""
-
-    def __init__(self, builder: ir.IRBuilder, kind: Kind, narrow: bool) -> None:
-        super().__init__(builder, kind)
-        self._narrow = narrow
-        self._short = ir.VectorType(_I16, kind.lanes)
-
-    def read(self, pointer: ir.Value) -> ir.Value:
-        """Some scores."""
-        if not self._narrow:
-            return self.load(pointer)
-        b = self.builder
-        bits = b.load(b.bitcast(pointer, self._short.as_pointer()), align=2)
-        return b.bitcast(b.shl(b.zext(bits, self.kind.bits), self._whole(16)), self.kind.vector)
-
-    def write(self, value: ir.Value, pointer: ir.Value) -> None:
-        """Some scores, rounded to nearest (ties to even) where they are stored as bfloat16."""
-        if not self._narrow:
-            self.store(value, pointer)
-            return
-        b, half = self.builder, self.narrowed(value)
-        b.store(half, b.bitcast(pointer, half.type.as_pointer()), align=2)
-
-    def narrowed(self, value: ir.Value) -> ir.Value:
-        b = self.builder
-        return b.bitcast(b.fptrunc(value, ir.VectorType(BFLOAT, self.kind.lanes)), self._short)
+    """What the softmax needs beyond the lanes' arithmetic."""
 
     def power(self, x: ir.Value) -> ir.Value:
         """exp(x) for x of at most 0, as 2^(x log2 e); below 2^-126 it is 0; NaN stays NaN."""
@@ -114,7 +76,7 @@ class _Scores(Lanes):
         t = b.fmul(x, self.number(_LOG2_E))
         shifted = b.fadd(t, self.number(_MAGIC))  # rounds: the whole number is in the low bits
         part = b.fsub(t, b.fsub(shifted, self.number(_MAGIC)))
-        whole = b.shl(b.bitcast(shifted, self.kind.bits), self._whole(23))
+        whole = b.shl(b.bitcast(shifted, self.kind.bits), self._integers(23))
         grown = b.add(b.bitcast(self._horner(_POWER, part), self.kind.bits), whole)
         small = self.compare("<", t, self.number(-126.0))
         return self.where(small, self.number(0.0), b.bitcast(grown, self.kind.vector))
@@ -132,19 +94,20 @@ class _Scores(Lanes):
         """The first lane."""
         return self.builder.extract_element(value, I32(0))
 
-    def _whole(self, value: int) -> ir.Constant:
-        return ir.Constant(self.kind.bits, [value] * self.kind.lanes)
-
 
 class _Rows:
     """Emits one of the kernels."""
 
     def __init__(self, module: ir.Module, dtype: torch.dtype, *, gradient: bool) -> None:
         narrow = dtype == torch.bfloat16
-        self._kind = Kind("float32", vector_bytes() // 4)
-        self._program = Program(module, "softmax" if gradient else "softmax_cost", self._kind)
-        self._lanes = _Scores(self._program.builder, self._kind, narrow)
-        self._stored = _I16 if narrow else ir.FloatType()
+        self._kind = Kind("float32", vector_bytes() // 4, narrow=narrow, dots=has_dots())
+        self._program = Program(
+            module,
+            "softmax" if gradient else "softmax_cost",
+            self._kind,
+            lambda name: narrow and name == "scores",
+        )
+        self._lanes = _Scores(self._program.builder, self._kind)
         self._gradient = gradient
 
     def emit(self) -> Program:
@@ -167,7 +130,7 @@ class _Rows:
 
     def _row(self, row: ir.Value) -> None:
         p, b, v = self._program, self._program.builder, self._lanes
-        line = p.at(p.pointer("scores", self._stored), (row, self._stride))
+        line = p.at(p.pointer("scores"), (row, self._stride))
         target = b.load(p.at(p.pointer("targets", I64), row))
         found = self._one(line, target)
         start = [v.number(float("-inf")), v.number(0.0)]
@@ -269,7 +232,7 @@ class _Rows:
         d = b.fsub(b.fmul(self._power(line, at, inside, top), share), uniform)
         if inside is not None:
             d = v.where(inside, d, v.number(0.0))
-        v.write(d, p.at(line, at))
+        v.store(d, p.at(line, at))
         place = p.at(self._sums, at)
         v.store(b.fadd(v.load(place), d), place)
         return []
@@ -277,7 +240,7 @@ class _Rows:
     def _hit(self, line: ir.Value, target: ir.Value, d: ir.Value, hit: ir.Value) -> None:
         """The target's gradient, formed before it is rounded."""
         p, b, v = self._program, self._program.builder, self._lanes
-        score = v.narrowed(d) if self._stored is _I16 else d
+        score = v.narrowed(d) if self._kind.narrow else d
         b.store(v.scalar(score), p.at(line, target))
         place = p.at(self._sums, target)
         b.store(b.fsub(b.load(place), v.scalar(hit)), place)
@@ -303,13 +266,13 @@ class _Rows:
 
     def _scores(self, line: ir.Value, at: ir.Value) -> ir.Value:
         p, v = self._program, self._lanes
-        return p.builder.fadd(v.read(p.at(line, at)), v.load(p.at(self._bias, at)))
+        return p.builder.fadd(v.load(p.at(line, at)), v.load(p.at(self._bias, at)))
 
     def _one(self, line: ir.Value, place: ir.Value) -> ir.Value:
         """A single score with its bias."""
         p, b = self._program, self._program.builder
         score = b.load(p.at(line, place))
-        if self._stored is _I16:
+        if self._kind.narrow:
             score = b.bitcast(b.shl(b.zext(score, I32), I32(16)), ir.FloatType())
         return b.fadd(score, b.load(p.at(self._bias, place)))
 
