@@ -36,6 +36,14 @@ def chunked_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_TILE, "cpu", 4)
 
 
+@pytest.fixture(params=["compiled", "operators"])
+def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The compiled softmax, where it serves, and torch's operators, which serve everywhere."""
+    if request.param == "operators":
+        monkeypatch.setattr("gatewise.losses.compiled.serves", lambda h, plan: False)
+    return str(request.param)
+
+
 def inputs(dtype: torch.dtype = torch.float64, bias: bool = True) -> list[Tensor | None]:
     shapes = [(N, H), (V, H), (V,)] if bias else [(N, H), (V, H)]
     found: list[Tensor | None] = [torch.randn(s, dtype=dtype, requires_grad=True) for s in shapes]
@@ -49,6 +57,7 @@ def targets(ignored: bool = False) -> Tensor:
     return target
 
 
+@pytest.mark.usefixtures("how")
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("bias", [True, False])
@@ -102,6 +111,30 @@ def test_chunks_of_any_size_change_nothing(rows: int, classes: int, chunk: int) 
         assert_close(actual, expected, gradient=True)
 
 
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40), st.booleans(), st.booleans())
+def test_the_compiled_softmax_computes_what_torch_does(
+    rows: int, classes: int, chunk: int, bias: bool, narrow: bool
+) -> None:
+    """In float32 to its rounding; with bfloat16 products as near to the truth as torch's autocast."""
+    shapes = [(rows, 6), (classes, 6), *([(classes,)] if bias else [])]
+    leaves = [torch.randn(s, requires_grad=True) for s in shapes]
+    h, weight, b = (*leaves, None) if not bias else leaves
+    target, upstream = torch.randint(classes, (rows,)), torch.tensor(0.7)
+    wide = [t.detach().double().requires_grad_() for t in leaves]
+    truth = plain_linear_cross_entropy(*wide, *([] if bias else [None]), target)
+    results = []
+    for cost, extra in ((plain_linear_cross_entropy, {}), (linear_cross_entropy, {"chunk": chunk})):
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            loss = cost(h, weight, b, target, **extra)
+        grads = torch.autograd.grad(loss, leaves, upstream)
+        exact = torch.autograd.grad(truth, wide, upstream.double(), retain_graph=True)
+        pairs = [(loss.detach(), truth.detach()), *zip(grads, exact, strict=True)]
+        results.append([float((a - t).norm()) for a, t in pairs])
+        size = max(float(t.norm()) for _, t in pairs) + 0.1
+    for theirs, ours in zip(*results, strict=True):
+        assert ours < (0.02 * size + 1.5 * theirs if narrow else 1e-5 * size)
+
+
 def test_gradients_for_some_inputs_only() -> None:
     h, weight, bias = inputs()
     assert h is not None
@@ -117,8 +150,9 @@ def test_gradients_for_some_inputs_only() -> None:
     assert bias.grad is None
 
 
-def test_graph_may_be_kept_and_read_twice() -> None:
-    h, weight, bias = inputs()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_graph_may_be_kept_and_read_twice(dtype: torch.dtype) -> None:
+    h, weight, bias = inputs(dtype)
     loss = linear_cross_entropy(h, weight, bias, targets())
     leaves = [t for t in (h, weight, bias) if t is not None]
     first = torch.autograd.grad(2 * loss, leaves, retain_graph=True)
@@ -158,6 +192,7 @@ def test_row_weights_and_needed_parts_of_the_arithmetic() -> None:
     assert float(found.bias.sum().abs()) < 1e-12  # softmax minus one-hot sums to 0
 
 
+@pytest.mark.usefixtures("how")
 def test_large_scores_do_not_overflow() -> None:
     h = torch.full((3, 2), 300.0, requires_grad=True)
     weight = torch.tensor([[300.0, 300.0], [-300.0, 0.0], [0.0, 0.0]], requires_grad=True)
@@ -169,10 +204,13 @@ def test_large_scores_do_not_overflow() -> None:
     assert bool(weight.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("classes", [[3], range(8)], ids=["one", "two whole tiles"])
-def test_classes_without_probability_cost_nothing(classes: Sequence[int]) -> None:
-    h, weight, _ = inputs()
-    bias = torch.zeros(V, dtype=torch.float64)
+def test_classes_without_probability_cost_nothing(
+    classes: Sequence[int], dtype: torch.dtype
+) -> None:
+    h, weight, _ = inputs(dtype)
+    bias = torch.zeros(V, dtype=dtype)
     bias[list(classes)] = -math.inf
     target = torch.full((N,), V - 1)
     loss = linear_cross_entropy(h, weight, bias, target)
@@ -192,6 +230,7 @@ def test_few_scores_go_through_the_plain_formula(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(linear_cross_entropy(*tensors, target), expected)
 
 
+@pytest.mark.usefixtures("how")
 def test_bfloat16_autocast_is_as_near_as_plain() -> None:
     h, weight, bias = (torch.randn(s, requires_grad=True) for s in ((64, 32), (200, 32), (200,)))
     target = torch.randint(200, (64,))
@@ -206,6 +245,7 @@ def test_bfloat16_autocast_is_as_near_as_plain() -> None:
         assert float((actual - wanted).norm() / wanted.norm()) < 1e-2
 
 
+@pytest.mark.usefixtures("how")
 def test_bfloat16_inputs_get_bfloat16_gradients() -> None:
     h, weight, bias = (t.detach().bfloat16() for t in inputs() if t is not None)
     h.requires_grad_()
@@ -241,9 +281,11 @@ def test_gradients_of_gradients_under_autocast() -> None:
     assert bool(second.isfinite().all())
 
 
+@pytest.mark.usefixtures("how")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("ignored", [False, True])
-def test_no_targets_at_all(ignored: bool) -> None:
-    h, weight, bias = inputs()
+def test_no_targets_at_all(ignored: bool, dtype: torch.dtype) -> None:
+    h, weight, bias = inputs(dtype)
     assert h is not None
     assert weight is not None
     rows, target = (h, torch.full((N,), -100)) if ignored else (h[:0], targets()[:0])
@@ -256,8 +298,9 @@ def test_no_targets_at_all(ignored: bool) -> None:
     assert not weight.grad.any()
 
 
-def test_rows_of_ignored_targets_are_not_read() -> None:
-    h, weight, bias = inputs(bias=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_ignored_targets_are_not_read(dtype: torch.dtype) -> None:
+    h, weight, bias = inputs(dtype)
     assert h is not None
     assert weight is not None
     target = targets(ignored=True)

@@ -70,7 +70,7 @@ def compute(
     with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
         size, wide = len(h), plan.accumulate
         narrow = weight.to(plan.matmul)
-        rows, spans = max(1, _even(size, plan.rows)), _spans(len(weight), plan.classes)
+        rows, spans = max(1, even(size, plan.rows)), _spans(len(weight), plan.classes)
         buffer = torch.empty(min(rows, size) * len(weight), dtype=wide, device=h.device)
         losses = torch.empty(size, dtype=wide, device=h.device)
         make = torch.empty_like if size else torch.zeros_like  # the first chunk writes all of it
@@ -99,14 +99,14 @@ def compute(
         return losses, gradients
 
 
-def _even(size: int, limit: int) -> int:
+def even(size: int, limit: int) -> int:
     """The length of equal parts of `size`, a multiple of 16 unless it is one part, `limit` at most."""
     parts = max(1, -(-size // limit))
     return size if parts == 1 else min(limit, -(-size // (16 * parts)) * 16)
 
 
 def _spans(classes: int, limit: int) -> list[slice]:
-    width = max(1, _even(classes, limit))
+    width = max(1, even(classes, limit))
     return [slice(i, min(i + width, classes)) for i in range(0, classes, width)]
 
 

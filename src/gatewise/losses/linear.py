@@ -16,7 +16,8 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from gatewise.errors import DataError, OptionError, ShapeError, unknown
-from gatewise.losses.chunks import Plan, compute
+from gatewise.losses import chunks, compiled
+from gatewise.losses.chunks import Gradients, Plan
 
 _REDUCTIONS = ("mean", "sum", "none")
 _CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}  # measured by benchmarks/softmax.py --chunks
@@ -56,7 +57,7 @@ def linear_cross_entropy(
             computed in the backward pass from recomputed scores.
         ignore_index: targets of this value count for nothing; their rows of h are not read.
         chunk: rows per chunk. Default: as many as make a buffer of 64 MiB (CPU; 4096 at most) or
-            256 MiB (GPU); none where all scores together take less than 1 MiB.
+            256 MiB (GPU); without the compiled softmax none where all scores take less than 1 MiB.
         label_smoothing: e, in [0, 1].
     Returns:
         loss in nats: a scalar, or (N,) for "none" (0 where ignored). The mean over no targets at all
@@ -67,9 +68,11 @@ def linear_cross_entropy(
         OptionError: if chunk or label_smoothing is out of range.
     """
     _check_options(reduction, chunk, label_smoothing)
-    _check_tensors(h, weight, bias, target, ignore_index)
+    _check_tensors(h, weight, bias, target)
+    all_count = _check_classes(target, len(weight), ignore_index)
+    plan = _plan(h, weight, chunk, label_smoothing)
     small = chunk is None and len(h) * len(weight) * h.element_size() <= _SMALL_BYTES
-    if small or _needs_plain():
+    if _needs_plain() or (small and not compiled.serves(h, plan)):
         return plain_linear_cross_entropy(
             h,
             weight,
@@ -79,15 +82,14 @@ def linear_cross_entropy(
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
         )
-    kept = (target != ignore_index).nonzero()[:, 0]
-    size = len(target)
-    if len(kept) < size:
+    size, kept = len(target), None
+    if not all_count:
+        kept = (target != ignore_index).nonzero()[:, 0]
         h, target = h[kept], target[kept]
-    plan = _plan(h, weight, chunk, label_smoothing)
     if reduction == "none":
         losses = _apply(h, weight, bias, target, None, plan)
-        return losses if len(kept) == size else losses.new_zeros(size).index_copy(0, kept, losses)
-    count = float(len(kept))
+        return losses if kept is None else losses.new_zeros(size).index_copy(0, kept, losses)
+    count = float(len(target))
     factor = 1.0 if reduction == "sum" else 1 / count if count else float("nan")
     return _apply(h, weight, bias, target, factor, plan)
 
@@ -134,8 +136,23 @@ def _apply(
             h, weight, bias, target, factor, plan
         )
         return result
-    losses, _ = compute(h, weight, bias, target, None, 1.0, plan, (False, False, False))
+    losses, _ = _compute(h, weight, bias, target, None, 1.0, plan, (False, False, False))
     return losses if factor is None else losses.sum() * factor
+
+
+def _compute(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    row_weights: Tensor | None,
+    factor: float,
+    plan: Plan,
+    wants: tuple[bool, ...],
+) -> tuple[Tensor, Gradients]:
+    """By the compiled softmax where it can, else by torch's operators."""
+    compute = compiled.compute if compiled.serves(h, plan) else chunks.compute
+    return compute(h, weight, bias, target, row_weights, factor, plan, wants)
 
 
 class _Chunked(torch.autograd.Function):
@@ -155,9 +172,9 @@ class _Chunked(torch.autograd.Function):
         ctx.factor, ctx.plan, ctx.gradients = factor, plan, None
         if factor is None:  # the row weights are known only in the backward pass
             none = (False, False, False)
-            return compute(h, weight, bias, target, None, 1.0, plan, none)[0]
+            return _compute(h, weight, bias, target, None, 1.0, plan, none)[0]
         wants = ctx.needs_input_grad[:3]
-        losses, ctx.gradients = compute(h, weight, bias, target, None, factor, plan, wants)
+        losses, ctx.gradients = _compute(h, weight, bias, target, None, factor, plan, wants)
         return losses.sum() * factor
 
     @staticmethod
@@ -168,11 +185,11 @@ class _Chunked(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient itself must be differentiable
             return *_plain_gradients(ctx, grad, wants), None, None, None
         if ctx.factor is None:
-            _, found = compute(h, weight, bias, target, grad, 1.0, ctx.plan, wants)
+            _, found = _compute(h, weight, bias, target, grad, 1.0, ctx.plan, wants)
             return *_narrowed(found, (h, weight, bias)), None, None, None
         found, ctx.gradients = ctx.gradients, None
         if found is None:  # a second pass over a retained graph: they were handed over in the first
-            _, found = compute(h, weight, bias, target, None, ctx.factor, ctx.plan, wants)
+            _, found = _compute(h, weight, bias, target, None, ctx.factor, ctx.plan, wants)
         scaled = grad.device.type != "cpu" or grad.item() != 1
         parts = [p if p is None or not scaled else p.mul_(grad.to(p.dtype)) for p in found]
         # a loss scaler's factor must come before the gradients are made narrow
@@ -234,9 +251,7 @@ def _check_options(reduction: str, chunk: int | None, smoothing: float) -> None:
         raise OptionError(f"label_smoothing: expected 0 to 1, found {smoothing}; use 0 for none")
 
 
-def _check_tensors(
-    h: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int
-) -> None:
+def _check_tensors(h: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> None:
     if h.dim() != 2 or weight.dim() != 2 or h.shape[1] != weight.shape[1] or len(weight) == 0:
         found = f"{tuple(h.shape)} and {tuple(weight.shape)}"
         raise ShapeError(f"h and weight: expected (N, H) and (V, H), found {found}; flatten (T, B)")
@@ -255,11 +270,16 @@ def _check_tensors(
     if any(t.device != h.device for t in (*others, target)):
         found = ", ".join(str(t.device) for t in (h, *others, target))
         raise ShapeError(f"devices: expected one, found {found}; move them with .to()")
-    if len(target) and not _needs_plain():
-        _check_classes(target, len(weight), ignore_index)
 
 
-def _check_classes(target: Tensor, classes: int, ignore_index: int) -> None:
+def _check_classes(target: Tensor, classes: int, ignore_index: int) -> bool:
+    """Raise DataError for what is no class; whether every target is known to count."""
+    if len(target) == 0 or _needs_plain():
+        return len(target) == 0
+    if target.device.type == "cpu":
+        low, high = (int(v) for v in torch.aminmax(target))
+        if low >= 0 and high < classes and not low <= ignore_index <= high:
+            return True  # what a training step asks, in one pass
     wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
     if target.device.type != "cpu":  # without waiting for the device
         torch._assert_async(~wrong.any())
@@ -269,3 +289,4 @@ def _check_classes(target: Tensor, classes: int, ignore_index: int) -> None:
             f"target: expected classes 0 to {classes - 1} or {ignore_index} to ignore, found {found};"
             " were the tokens made by another vocabulary?"
         )
+    return False
