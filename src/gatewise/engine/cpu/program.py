@@ -37,16 +37,24 @@ def rows_of(vectors: int) -> int:
 class Program:
     """One kernel under construction.
 
+    Args:
+        module: where its function is added.
+        name: of the function.
+        kind: numbers of its registers.
+        extra: types of arguments after the array, for functions that a kernel calls.
+
     Attributes:
         arguments: argument name -> its place in the array.
     """
 
-    def __init__(self, module: ir.Module, name: str, kind: Kind) -> None:
+    def __init__(
+        self, module: ir.Module, name: str, kind: Kind, extra: Sequence[ir.Type] = ()
+    ) -> None:
         self.kind = kind
         self.module = module
         self.arguments: dict[str, int] = {}
         self._loaded: dict[str, ir.Value] = {}
-        self.function = ir.Function(module, ir.FunctionType(VOID, [I64.as_pointer()]), name)
+        self.function = ir.Function(module, ir.FunctionType(VOID, [I64.as_pointer(), *extra]), name)
         entry = self.function.append_basic_block("entry")
         body = self.function.append_basic_block("body")
         self._entry = ir.IRBuilder(entry)

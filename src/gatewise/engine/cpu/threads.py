@@ -64,9 +64,14 @@ def publish() -> None:
 def run(address: int, arguments: Sequence[int], threads: int) -> None:
     """Call the kernel at `address` on as many threads of torch's pool, or fewer."""
     data = (ctypes.c_int64 * len(arguments))(*arguments)
+    call(address, ctypes.addressof(data), threads)
+
+
+def call(address: int, data: int, threads: int) -> None:
+    """The same, with the address of arguments that lie in memory already."""
     library = _openmp()
     # libgomp's pool does not survive a fork
     if library is None or threads < 2 or os.getpid() != _STARTED_IN:
-        _KERNEL(address)(ctypes.addressof(data))
+        _KERNEL(address)(data)
     else:
-        library.GOMP_parallel(address, ctypes.addressof(data), threads, 0)
+        library.GOMP_parallel(address, data, threads, 0)
