@@ -43,7 +43,7 @@ from gatewise.engine.cpu.step.program import host
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.step.choose import DTYPES
 from gatewise.step.model import StepModel
-from gatewise.step.session import Drawing
+from gatewise.step.drawing import Drawing
 
 SIZES = ["256,100", "512,100", "512,10000", "1024,10000", "1500,33278"]
 LEVELS = [1 << 17, 1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24, 3 << 23, 1 << 26, 1 << 28]
@@ -117,7 +117,9 @@ def bandwidth(size: int, workers: int, seconds: float = 0.01) -> float:
         threads.run(address, arguments, workers)
         return time.perf_counter() - start
 
-    times = max(1, int(seconds / max(once(2) / 2, 1e-7)))
+    times = 1
+    while once(times) < seconds and times < 1 << 30:
+        times *= 2
     return max(size * times / once(times) for _ in range(5))
 
 
@@ -291,7 +293,7 @@ def microseconds(found: dict[str, Contestant], rounds: int, share: float) -> dic
     times: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(rounds):
         for name, contestant in found.items():
-            time.sleep(0.002)  # let the threads of the one before go to sleep
+            time.sleep(0.03)  # the threads of the one before spin for a while
             contestant.run(2)
             start = time.perf_counter()
             contestant.run(counts[name])

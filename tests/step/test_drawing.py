@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.engine.cpu.step.sampling import uniform
 from gatewise.errors import OptionError
-from gatewise.generate.choose import filtered
+from gatewise.generate.choose import filtered, uniform
 from gatewise.generate.options import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.step.model import StepModel
-from gatewise.step.session import Drawing
+from gatewise.step.drawing import Drawing
 
 STEPS, BATCH, VOCAB = 40, 6, 333
 

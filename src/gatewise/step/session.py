@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,41 +19,18 @@ from gatewise.engine.cpu.step.sampling import CHUNK
 from gatewise.errors import OptionError, ShapeError
 from gatewise.probe import Control, Record, Records
 from gatewise.step.core import Core
+from gatewise.step.drawing import Drawing
 from gatewise.step.probes import Probes, collect, moves, prepare, slots, tables
+from gatewise.types import State
 
 _SLACK = 64  # numbers after the last row that a register may touch
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How tokens are drawn; as in `gatewise.generate.SamplingOptions`.
+class StateOwner(Protocol):
+    """What knows the model's own states; `gatewise.step.model` has them."""
 
-    Args:
-        temperature: 0 takes the most probable token.
-        top_k: keep the k most probable; 0: all.
-        top_p: keep the fewest that together reach this probability.
-        min_p: keep those at least this many times as probable as the most probable one.
-        offsets: added to the scores (V,), or None; -inf bans a token.
-        logprobs: say each token's log-probability, at temperature 1 and without offsets.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    offsets: Tensor | None = None
-    logprobs: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, value, good in (
-            ("temperature", self.temperature, self.temperature >= 0),
-            ("top_k", self.top_k, self.top_k >= 0),
-            ("top_p", self.top_p, 0 < self.top_p <= 1),
-            ("min_p", self.min_p, 0 <= self.min_p <= 1),
-        ):
-            if not good:
-                raise OptionError(f"{name}: expected a number in its range, found {value!r}")
+    def load_state(self, session: Session, state: State) -> None:
+        """Let a session go on from a state of the model."""
 
 
 class _Block:
@@ -296,6 +273,13 @@ class Session:
             for d, here in zip(self.core.directions, places, strict=True)
         ]
 
+    def packed_state(self, owner: StateOwner, state: State) -> None:
+        """Go on from a state of the model; None begins anew."""
+        if state is None:
+            self.memory.copy_(self._start)
+        else:
+            owner.load_state(self, state)
+
     def set_parts(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
         """Go on from states (B, H), layer by layer."""
         for d, here, part in zip(self.core.directions, self.core.places[0], parts, strict=True):
@@ -325,17 +309,24 @@ class TokenSession(Session):
         return scores[:, : self.core.outputs]
 
     def run(
-        self, tokens: Tensor, steps: int, drawing: Drawing | None = None, seeds: Tensor | None = None
+        self,
+        tokens: Tensor,
+        steps: int,
+        drawing: Drawing | None = None,
+        seeds: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Feed tokens (B,) or (T, B), then draw so many more, each fed in turn but the last.
 
-        A token follows from its column's seed, time and scores alone.
+        A token follows from its column's seed, position and scores alone.
 
         Args:
             tokens: what to begin with.
             steps: how many to draw, at least 1.
             drawing: how.
             seeds: (B,) int64; default: 0, 1, 2, ...
+            positions: (B,) int64, the number of each column's first draw; default: the time of the
+                token that is drawn from.
         Returns:
             tokens (steps, B), and their log-probabilities (steps, B); zeros where not asked for.
         """
@@ -348,7 +339,9 @@ class TokenSession(Session):
         line[: len(given)] = given
         logprobs = torch.zeros(total, self.batch)
         self._scores()
-        alive = self._place_drawing(drawing, seeds)
+        if positions is None:
+            positions = self.times + (len(given) - 1)
+        alive = self._place_drawing(drawing, seeds, positions - (len(given) - 1))
         self._call(
             total,
             tokens=line.data_ptr(),
@@ -370,9 +363,11 @@ class TokenSession(Session):
         assert self.core.decode is not None
         return self.core.decode.numbers["row"]
 
-    def _place_drawing(self, drawing: Drawing, seeds: Tensor | None) -> list[Tensor]:
+    def _place_drawing(
+        self, drawing: Drawing, seeds: Tensor | None, positions: Tensor
+    ) -> list[Tensor]:
         """Tell the kernel how to draw; what must live until it has."""
-        block, alive = self._blocks["sample"], [self.times.clone()]
+        block, alive = self._blocks["sample"], [positions.to(torch.int64).contiguous()]
         self._seeds.copy_(torch.arange(self.batch) if seeds is None else seeds)
         block.set("positions", alive[0].data_ptr())
         block.set("logprobs", int(drawing.logprobs))

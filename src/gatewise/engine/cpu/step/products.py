@@ -336,31 +336,33 @@ class _Int4Product(_ByteProduct):
     def _group(self, lines: list[ir.Value], body: ir.Value, group: ir.Value) -> list[ir.Value]:
         """The sums of whole numbers over one group."""
         b, vectors = self.b, self.vectors
-        sums = []
+        sets = 2 if self.rows < 3 else 1
+        zero = ir.Constant(self.integers, None)
+        sums: list[list[ir.Value]] = [[], []]
         for r in range(self.rows):
             offset = b.add(I64(64), b.mul(group, I64(4)))
-            sums += [self.lanes.splat(self.head(r, offset, I32))] * vectors
+            sums[0] += [self.lanes.splat(self.head(r, offset, I32))] * vectors
+            sums[1] += [zero] * vectors
         first = b.mul(group, I64(GROUP))
         low = ir.Constant(self.integers, [0x0F0F0F0F] * self.target.lanes)
         shift = ir.Constant(self.integers, [4] * self.target.lanes)
         for word in range(GROUP // 8):
-            factors = [
-                [
-                    self.lanes.splat(
-                        self.load(b.gep(line, [b.add(first, I64(4 * word + half))]), I32, 4)
-                    )
-                    for half in (0, GROUP // 2)
-                ]
-                for line in lines
-            ]
+            factors = [self._two_words(line, b.add(first, I64(4 * word))) for line in lines]
             for v in range(vectors):
                 both = self.weights(body, word * vectors + v)
                 halves = b.and_(both, low), b.and_(b.lshr(both, shift), low)
                 for r, pair in enumerate(factors):
-                    for weights, factor in zip(halves, pair, strict=True):
-                        k = r * vectors + v
-                        sums[k] = self.dot8(sums[k], weights, factor)
-        return sums
+                    k = r * vectors + v
+                    for half in (0, 1):
+                        own = sums[half % sets]
+                        own[k] = self.dot8(own[k], halves[half], pair[half])
+        return sums[0] if sets == 1 else [b.add(x, y) for x, y in zip(*sums, strict=True)]
+
+    def _two_words(self, line: ir.Value, at: ir.Value) -> list[ir.Value]:
+        """Four numbers of a row in every lane, and the four half a group later."""
+        b = self.b
+        places = (b.gep(line, [b.add(at, I64(half))]) for half in (0, GROUP // 2))
+        return [self.lanes.splat(self.load(p, I32, 4)) for p in places]
 
     def _scale(self, place: ir.Value) -> ir.Value:
         """A register of bfloat16 numbers."""

@@ -1,7 +1,7 @@
 """From a row of scores to a token, in the order of `gatewise.generate.choose`, in machine code.
 
 The draw inverts the cumulative distribution at a uniform number that follows from the row's seed and
-position alone (SplitMix64), and every sum has one order: a token depends on nothing else in the batch.
+position alone (SplitMix64, as `gatewise.generate.choose.uniform`), and every sum has one order: a token depends on nothing else in the batch.
 """
 
 from __future__ import annotations
@@ -20,21 +20,6 @@ CHUNK = 16
 """Registers whose sum is one entry of the cumulative sums."""
 
 _GOLDEN, _MIX1, _MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
-
-def mixed(x: int) -> int:
-    """The finaliser of SplitMix64."""
-    mask = (1 << 64) - 1
-    x = ((x ^ (x >> 30)) * _MIX1) & mask
-    x = ((x ^ (x >> 27)) * _MIX2) & mask
-    return x ^ (x >> 31)
-
-
-def uniform(seed: int, position: int) -> float:
-    """The number in [0, 1) that the kernel draws with."""
-    mask = (1 << 64) - 1
-    key = mixed((seed + _GOLDEN) & mask)
-    return (mixed((key + _GOLDEN * (position + 1)) & mask) >> 11) * 2.0**-53
 
 
 def emit_sampler(module: ir.Module, target: Target) -> Routine:
@@ -384,6 +369,3 @@ class _Sampler:
         log = p.external("logf", self.real, self.real)
         whole = b.call(log, [self._reduce("fadd", total)])
         return b.fsub(b.fsub(b.load(b.gep(self.logits, [token])), largest), whole)
-
-
-__all__ = ["CHUNK", "emit_sampler", "uniform"]
