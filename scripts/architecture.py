@@ -27,7 +27,7 @@ STAGES = (
     ("mappings", "models: sequences and vectors to sequences and vectors", ("mappings",)),
     ("a run", "learning that can be stopped and taken up", ("checkpoint", "gradients")),
     ("", "", ("presets", "train")),
-    ("use", "what a trained model is for", ("generate", "novelty", "stream")),
+    ("use", "what a trained model is for", ("step", "generate", "novelty", "stream")),
     ("", "", ("complete", "run", "export", "bench")),
     ("faces", "where people and programs come in", ("serve", "studio", "cli")),
 )

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gatewise.engine.cpu import threads
-from gatewise.engine.cpu.compiling import functions, vector_bytes
+from gatewise.engine.cpu.compiling import functions
+from gatewise.engine.cpu.target import current
 
 _UNROLLED = 8  # registers that one turn of the reading loop adds up
 _LINE = 64
@@ -43,7 +44,7 @@ class Instruction:
 
 
 def _plain(dtype: str, scalar: str, size: int) -> Instruction:
-    lanes = vector_bytes() // size
+    lanes = current().vector_bytes // size
     kind = f"<{lanes} x {scalar}>"
     name = f"@llvm.fmuladd.v{lanes}f{8 * size}"
     return Instruction(
@@ -123,7 +124,7 @@ def arithmetic(dtype: str) -> Arithmetic | str:
 
 def _sums() -> int:
     """Registers that hold sums: enough to hide the latency of each, and none of them in memory."""
-    return 24 if vector_bytes() == 64 else 12
+    return 24 if current().vector_bytes == 64 else 12
 
 
 def _compile(text: str, name: str) -> int:
@@ -186,7 +187,7 @@ def _reader() -> int:
 
 def _reading_ir() -> str:
     """Arguments: the first byte, bytes of one thread, and a line for each thread whose second word says how often."""
-    lanes, count = vector_bytes() // 4, range(_UNROLLED)
+    lanes, count = current().vector_bytes // 4, range(_UNROLLED)
     kind = f"<{lanes} x i32>"
     lines = [
         f"declare i32 @llvm.vector.reduce.add.v{lanes}i32({kind})",
@@ -210,13 +211,13 @@ def _reading_ir() -> str:
     ]
     for k in count:
         lines += [
-            f"  %at.{k} = add i64 %at, {k * vector_bytes()}",
+            f"  %at.{k} = add i64 %at, {k * current().vector_bytes}",
             f"  %p{k} = getelementptr i8, ptr %base, i64 %at.{k}",
-            f"  %v{k} = load {kind}, ptr %p{k}, align {vector_bytes()}",
+            f"  %v{k} = load {kind}, ptr %p{k}, align {current().vector_bytes}",
             f"  %n{k} = add {kind} %t{k}, %v{k}",
         ]
     lines += [
-        f"  %at.next = add i64 %at, {_UNROLLED * vector_bytes()}",
+        f"  %at.next = add i64 %at, {_UNROLLED * current().vector_bytes}",
         "  %inside = icmp ult i64 %at.next, %second",
         "  br i1 %inside, label %loop, label %pass.end",
         "pass.end:",

@@ -1,7 +1,8 @@
 """From the scores of one step to one token per sample: penalties, filters, and the draw.
 
-The draw inverts the cumulative distribution at a given uniform number, so a sample's tokens follow
-from its own row of scores and its own numbers, whatever else is in the batch.
+The draw inverts the cumulative distribution, in the order of the tokens, at a given uniform number, so a
+sample's tokens follow from its own row of scores and its own numbers, whatever else is in the batch. The
+numbers are those that the step engine draws with inside its kernel.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor
 from gatewise.errors import OptionError
 from gatewise.generate.options import SamplingOptions
 
-_BLOCK = 64
 _MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def filtered(scores: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor | None]:
@@ -53,6 +54,9 @@ def draw(scores: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
     if options.temperature == 0:
         return scores.argmax(-1)
     weights, ids = filtered(scores, options)
+    if ids is not None:  # in the order of the tokens, however they were found
+        ids, order = ids.sort(-1)
+        weights = weights.gather(-1, order)
     reached = weights.cumsum(-1)
     aim = uniforms.unsqueeze(-1) * reached[:, -1:]
     # right: the first place whose cumulative weight exceeds the aim, so its own weight is not 0
@@ -61,36 +65,39 @@ def draw(scores: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
 
 
 class Uniforms:
-    """Uniform numbers for each sample, from its own generator, made from the seed and its number.
+    """Uniform numbers for each sample, by counting (SplitMix64): from the seed, its number and the position.
 
     Sample k's numbers depend on the seed and k, neither on n nor on which samples still run.
     """
 
     def __init__(self, seed: int, first: int, count: int) -> None:
-        self._generators = [
-            torch.Generator().manual_seed(mix(seed, first + k)) for k in range(count)
-        ]
-        self._block = torch.empty(0)
-        self._at = _BLOCK
+        self.seeds = [mix(seed, first + k) for k in range(count)]
+        self.position = 0
 
     def next(self) -> Tensor:
         """(n,) float64 on the CPU."""
-        if self._at == _BLOCK:
-            rows = [
-                torch.rand(_BLOCK, generator=generator, dtype=torch.float64)
-                for generator in self._generators
-            ]
-            self._block, self._at = torch.stack(rows, dim=1), 0
-        self._at += 1
-        return self._block[self._at - 1]
+        self.position += 1
+        return torch.tensor(
+            [uniform(seed, self.position - 1) for seed in self.seeds], dtype=torch.float64
+        )
+
+
+def uniform(seed: int, position: int) -> float:
+    """The number in [0, 1) of a seed and a position: the output of SplitMix64 as 53 bits."""
+    key = _finalised(seed + _GOLDEN)
+    return (_finalised(key + _GOLDEN * (position + 1)) >> 11) * 2.0**-53
+
+
+def _finalised(x: int) -> int:
+    x &= _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
 
 
 def mix(seed: int, number: int) -> int:
     """A seed of 63 bits from two numbers (the finaliser of SplitMix64)."""
-    x = ((seed & _MASK) * 0x9E3779B97F4A7C15 + (number + 1) * 0xD1342543DE82EF95) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (x ^ (x >> 31)) >> 1
+    return _finalised((seed & _MASK) * _GOLDEN + (number + 1) * 0xD1342543DE82EF95) >> 1
 
 
 def offsets(options: SamplingOptions, vocab_size: int, device: torch.device) -> Tensor | None:

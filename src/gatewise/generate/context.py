@@ -20,6 +20,7 @@ from gatewise.types import State
 
 if TYPE_CHECKING:
     from gatewise.probe import Control
+    from gatewise.step.drawing import Drawing
 
 # Tokens read at once: long prompts need no more memory than this many.
 _CHUNK = 512
@@ -74,6 +75,28 @@ class Stepper:
         self._control = control
         self._engine = engine
         self.device = device_of(model)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the model draws tokens itself, several in one call."""
+        return hasattr(self._model, "draw") and self._engine in ("auto", "step")
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        tokens: Tensor,
+        state: State,
+        start: int,
+        steps: int,
+        drawing: Drawing,
+        seeds: Tensor,
+        positions: Tensor,
+    ) -> tuple[Tensor, Tensor, State]:
+        """What `gatewise.step.generation.StepLanguageModel.draw` gives, of a model that draws."""
+        found: tuple[Tensor, Tensor, State] = self._model.draw(  # type: ignore[attr-defined]
+            tokens, state, start, steps, drawing, seeds, positions, self._control
+        )
+        return found
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor, state: State, start: int) -> tuple[Tensor, State]:

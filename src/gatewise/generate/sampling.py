@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import DivergedError, OptionError
+from gatewise.generate.ahead import Ahead
 from gatewise.generate.choose import (
     Ngrams,
     RepetitionPenalty,
@@ -143,6 +144,11 @@ class Generation(Iterator[Step]):
         self._stop_ids = frozenset(options.stop_ids)
         self._uniforms = Uniforms(self.seed, first, n if options.temperature > 0 else 0)
         self._penalty = repetition_penalty(context, options, n, vocab_size)
+        self._ahead = (
+            Ahead(step, options, self._offsets, self._uniforms.seeds)
+            if Ahead.suits(step, options)
+            else None
+        )
         self._samples = _rows(context, options, tokenizer)
         self._active: list[int] = list(range(n)) if options.max_tokens else []
         self._state: State = context.state
@@ -172,6 +178,8 @@ class Generation(Iterator[Step]):
         if not self._active:
             self._state = None
             raise StopIteration
+        if self._ahead is not None and self._tokens is not None:
+            return self._next_ahead(self._ahead)
         n = len(self._samples)
         logits = self._scores()
         rows = None
@@ -187,6 +195,20 @@ class Generation(Iterator[Step]):
         self._tokens = tokens
         self._count += 1
         return self._note(tokens.tolist(), logprobs.tolist())
+
+    def _next_ahead(self, ahead: Ahead) -> Step:
+        """The next step of those that the model has drawn itself."""
+        assert self._tokens is not None
+        if ahead.empty:
+            self._spread()
+            left = self._options.max_tokens - self._count
+            self._state, steps = ahead.fill(
+                self._tokens, self._state, self._time, self._active, self._count, left
+            )
+            self._time += steps
+        self._tokens, logprobs = ahead.next()
+        self._count += 1
+        return self._note(self._tokens.tolist(), logprobs.tolist())
 
     def _scores(self) -> Tensor:
         """Logits (m, V) of the active samples, after the tokens of the step before."""
@@ -275,6 +297,8 @@ class Generation(Iterator[Step]):
         if not kept or self._tokens is None:
             return
         index = torch.tensor(kept)
+        if self._ahead is not None:
+            self._ahead.keep(index)
         if self._columns > 1:
             self._state = select(self._state, index)
             self._columns = len(kept)

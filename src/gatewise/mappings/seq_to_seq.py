@@ -147,6 +147,11 @@ class LanguageModel(nn.Module):
         """Number of tokens."""
         return self.config.vocab_size
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
+
     def zero_state(self, batch: int) -> State:
         """The state before the first token, for `batch` columns."""
         return self.stack.zero_state(batch)

@@ -10,10 +10,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gatewise.errors import DataError, OptionError
 from gatewise.mappings.learner import Batch, Loss
@@ -197,9 +198,38 @@ def random_length(bptt: int, seed: int, epoch: int, position: int) -> int:
     return max(5, int(draws.normal(mean, 5)))
 
 
+class Cost(Protocol):
+    """What a chunk cost, and the state after it."""
+
+    @property
+    def nats(self) -> Tensor:
+        """Mean per target."""
+
+    @property
+    def state(self) -> State:
+        """Pass it back in to continue."""
+
+
+class CostModel(Protocol):
+    """What `evaluate_stream` asks of a model; `LanguageModel` is one."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it takes its tokens."""
+
+    def loss(
+        self, tokens: Tensor, targets: Tensor, state: State, *, start: int, engine: str
+    ) -> Cost:
+        """The cost of a chunk, (T, B)."""
+
+
 @torch.no_grad()
 def evaluate_stream(
-    model: LanguageModel,
+    model: CostModel,
     tokens: Tokens,
     tokenizer: Tokenizer | None = None,
     *,
@@ -226,7 +256,7 @@ def evaluate_stream(
     if len(ids) < 2:
         raise DataError(f"expected at least 2 tokens to evaluate, found {len(ids)}")
     stream = Stream(ids, max(1, min(batch_size, len(ids) // 2)))
-    device = model.embedding.weight.device
+    device = model.device
     lengths = _characters(tokenizer, model.vocab_size)
     tally = Tally()
     with evaluating(model):

@@ -16,10 +16,12 @@ from gatewise.complete import Completer, Completion, Continuation
 from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionError, unknown
 from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
-from gatewise.mappings.streams import evaluate_stream
+from gatewise.mappings.streams import CostModel, evaluate_stream
 from gatewise.metrics import Tally
 from gatewise.probe import Control, Record, Records
 from gatewise.run.base import Run, check_weights, fill
+from gatewise.run.packing import Packing
+from gatewise.run.stored import as_dense, stored_weights
 from gatewise.stream import Stream
 from gatewise.text.base import Tokenizer
 from gatewise.text.corpora import Tokens
@@ -73,15 +75,38 @@ class LanguageRun(Run):
     def __init__(self, checkpoint: Checkpoint, model: nn.Module) -> None:
         super().__init__(checkpoint, model)
         self.tokenizer: Tokenizer = _tokenizer(checkpoint)
+        self._packing = Packing(self.model, *stored_weights(checkpoint))
         if self.tokenizer.vocab_size != self.model.vocab_size:
             raise CheckpointError(
                 f"{self.path}: expected a tokenizer of {self.model.vocab_size} tokens, "
                 f"found {self.tokenizer.vocab_size}: model and tokenizer do not belong together"
             )
 
-    def completer(self, *, control: Control | None = None, engine: str = "auto") -> Completer:
-        """What answers many requests; see `gatewise.complete`."""
-        return Completer(self.model, self.tokenizer, control=control, engine=engine)
+    @property
+    def dtype(self) -> str | None:
+        """Kind of numbers that the weights were exported or loaded as: "int8", "int4"; else None."""
+        return self._packing.dtype
+
+    def completer(
+        self,
+        *,
+        control: Control | None = None,
+        engine: str = "auto",
+        dtype: str | None = None,
+    ) -> Completer:
+        """What answers many requests; see `gatewise.complete`.
+
+        Args:
+            control: what to set in the gates.
+            engine: "step" is the one for generation, and taken by "auto" where it can run the model;
+                or an engine of the recurrent layers.
+            dtype: weights of the step engine: float32, bfloat16, int8 or int4.
+
+        Raises:
+            EngineError: if what was asked for by name cannot be had; the message says why.
+        """
+        model = self._packing.form(engine, dtype)
+        return Completer(model, self.tokenizer, control=control, engine=engine)
 
     def complete(
         self,
@@ -91,6 +116,7 @@ class LanguageRun(Run):
         beams: int = 0,
         control: Control | None = None,
         engine: str = "auto",
+        dtype: str | None = None,
         **options: Any,
     ) -> list[Completion]:
         """Up to n different continuations, the most probable first.
@@ -101,7 +127,7 @@ class LanguageRun(Run):
             beams: 0 draws; more searches with so many beams (at least n), and finds the same each
                 time.
             control: what to set in the gates.
-            engine: engine of the recurrent layers.
+            engine, dtype: see `completer`.
             options: fields of `SamplingOptions`; 64 tokens at temperature 0.7 if not given.
 
         Raises:
@@ -110,7 +136,7 @@ class LanguageRun(Run):
         if isinstance(beams, bool) or not isinstance(beams, int) or beams < 0:
             raise OptionError(f"beams: expected a whole number of 0 or more, found {beams!r}")
         chosen = sampling_options({**COMPLETION, **options, "n": n})
-        completer = self.completer(control=control, engine=engine)
+        completer = self.completer(control=control, engine=engine, dtype=dtype)
         if beams:
             return completer.search(prefix, n, beams, chosen)
         continuation = completer.start(prefix, chosen)
@@ -123,6 +149,7 @@ class LanguageRun(Run):
         *,
         control: Control | None = None,
         engine: str = "auto",
+        dtype: str | None = None,
         **options: Any,
     ) -> Continuation:
         """Continue a prompt piece by piece: iterate, or call `run()`.
@@ -130,10 +157,10 @@ class LanguageRun(Run):
         Args:
             prompt: any text; empty for the beginning of a line.
             control: what to set in the gates.
-            engine: engine of the recurrent layers.
+            engine, dtype: see `completer`.
             options: fields of `SamplingOptions`.
         """
-        completer = self.completer(control=control, engine=engine)
+        completer = self.completer(control=control, engine=engine, dtype=dtype)
         return completer.start(prompt, sampling_options(options))
 
     def stream(
@@ -181,13 +208,22 @@ class LanguageRun(Run):
         notes = self.completer().notes(text)
         return Reading(text, ids, shown, torch.cat(nats), _joined(records), notes)
 
-    def evaluate(self, data: str | Tokens, *, batch_size: int = 1, engine: str = "auto") -> Tally:
+    def evaluate(
+        self,
+        data: str | Tokens,
+        *,
+        batch_size: int = 1,
+        engine: str = "auto",
+        dtype: str | None = None,
+    ) -> Tally:
         """The cost of a whole text, read once with the state carried.
 
         Args:
             data: a text, or a part of a corpus that this run's tokenizer made.
             batch_size: 1 reads it in one piece; more cut it into so many columns, which is quicker.
-            engine: engine of the recurrent layers.
+            engine: engine of the recurrent layers, or "step".
+            dtype: weights of the step engine, to measure what they cost: float32, bfloat16, int8 or
+                int4. Default: as they were exported, else the model itself.
 
         Raises:
             OptionError: if `batch_size` is less than 1.
@@ -198,9 +234,11 @@ class LanguageRun(Run):
                 f"batch_size: expected a whole number of 1 or more, found {batch_size!r}"
             )
         tokens = self._tokens(data) if isinstance(data, str) else data
-        found = evaluate_stream(
-            self.model, tokens, self.tokenizer, batch_size=batch_size, engine=engine
-        )
+        wanted = dtype or (self.dtype if engine == "auto" else None)
+        model: CostModel = self.model
+        if wanted is not None or engine == "step":
+            model = self._packing.form(engine, wanted)
+        found = evaluate_stream(model, tokens, self.tokenizer, batch_size=batch_size, engine=engine)
         assert found is not None  # only a stop makes it None
         return found
 
@@ -214,6 +252,7 @@ class LanguageRun(Run):
 
 def build(checkpoint: Checkpoint) -> tuple[type[LanguageRun], nn.Module]:
     """The model of a checkpoint of mapping "lm", with its weights."""
+    checkpoint = as_dense(checkpoint)
     try:
         config = LanguageModelConfig.from_dict(checkpoint.config.get("model") or {})
         model = _adaptive(config, checkpoint) if config.softmax == "adaptive" else _blank(config)

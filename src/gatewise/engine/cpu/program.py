@@ -58,20 +58,26 @@ class Program:
         name: of the function.
         kind: its numbers.
         narrow: which arguments are arrays of bfloat16.
+        extra: types of arguments after the array, for functions that a kernel calls.
 
     Attributes:
         arguments: argument name -> its place in the array.
     """
 
     def __init__(
-        self, module: ir.Module, name: str, kind: Kind, narrow: Callable[[str], bool]
+        self,
+        module: ir.Module,
+        name: str,
+        kind: Kind,
+        narrow: Callable[[str], bool] = lambda _: False,
+        extra: Sequence[ir.Type] = (),
     ) -> None:
         self.kind = kind
         self.module = module
         self._narrow = narrow
         self.arguments: dict[str, int] = {}
         self._loaded: dict[str, ir.Value] = {}
-        self.function = ir.Function(module, ir.FunctionType(VOID, [I64.as_pointer()]), name)
+        self.function = ir.Function(module, ir.FunctionType(VOID, [I64.as_pointer(), *extra]), name)
         entry = self.function.append_basic_block("entry")
         body = self.function.append_basic_block("body")
         self._entry = ir.IRBuilder(entry)

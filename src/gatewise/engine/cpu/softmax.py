@@ -21,9 +21,9 @@ import torch
 from llvmlite import ir
 
 from gatewise.engine.cpu import threads
-from gatewise.engine.cpu.compiling import functions, has_dots, vector_bytes
-from gatewise.engine.cpu.lanes import I32, I64, Kind, Lanes
-from gatewise.engine.cpu.making import Kernel
+from gatewise.engine.cpu.compiling import functions
+from gatewise.engine.cpu.lanes import I32, I64, Lanes
+from gatewise.engine.cpu.making import Kernel, kind_of
 from gatewise.engine.cpu.program import Program
 
 ALIGN = 16
@@ -100,7 +100,7 @@ class _Rows:
 
     def __init__(self, module: ir.Module, dtype: torch.dtype, *, gradient: bool) -> None:
         narrow = dtype == torch.bfloat16
-        self._kind = Kind("float32", vector_bytes() // 4, narrow=narrow, dots=has_dots())
+        self._kind = kind_of("float32", narrow)
         self._program = Program(
             module,
             "softmax" if gradient else "softmax_cost",

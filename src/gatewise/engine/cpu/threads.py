@@ -77,16 +77,21 @@ def limit() -> str | None:
 def run(address: int, arguments: Sequence[int], threads: int) -> None:
     """Call the kernel at `address` on as many threads of torch's pool, or fewer."""
     data = (ctypes.c_int64 * len(arguments))(*arguments)
+    call(address, ctypes.addressof(data), threads)
+
+
+def call(address: int, data: int, threads: int) -> None:
+    """The same, with the address of arguments that lie in memory already."""
     library = _openmp()
     threads = min(threads, _processors())
     if library is None or threads < 2:
-        _KERNEL(address)(ctypes.addressof(data))
+        _KERNEL(address)(data)
     elif orphan():
         # what the kernel does is the same: it sees its own region only
         opener = _opener()
-        opener.submit(library.GOMP_parallel, address, ctypes.addressof(data), threads, 0).result()
+        opener.submit(library.GOMP_parallel, address, data, threads, 0).result()
     else:
-        library.GOMP_parallel(address, ctypes.addressof(data), threads, 0)
+        library.GOMP_parallel(address, data, threads, 0)
 
 
 def _processors() -> int:

@@ -1,0 +1,1 @@
+"""Whole tokens in one call: the kernels of generation and streaming."""

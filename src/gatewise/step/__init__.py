@@ -1,0 +1,1 @@
+"""Generation and streaming in whole steps of machine code: packed weights, states as plain tensors."""

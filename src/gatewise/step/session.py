@@ -1,0 +1,440 @@
+"""Columns that go side by side through a packed net: their states, and the calls of the kernel.
+
+Each session has its own states and working memory, so that many can run at once, in as many threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gatewise.engine.cpu import threads
+from gatewise.engine.cpu.step.program import Made, make
+from gatewise.engine.cpu.step.sampling import CHUNK
+from gatewise.errors import OptionError, ShapeError
+from gatewise.probe import Control, Record, Records
+from gatewise.step.core import Core
+from gatewise.step.drawing import Drawing
+from gatewise.step.probes import Probes, collect, moves, prepare, slots, tables
+from gatewise.types import State
+
+_SLACK = 64  # numbers after the last row that a register may touch
+
+
+class StateOwner(Protocol):
+    """What knows the model's own states; `gatewise.step.model` has them."""
+
+    def load_state(self, session: Session, state: State) -> None:
+        """Let a session go on from a state of the model."""
+
+
+class _Block:
+    """The arguments of one function, in memory where the kernel reads them."""
+
+    def __init__(self, names: Sequence[str], values: Mapping[str, int]) -> None:
+        self._place = {name: k for k, name in enumerate(names)}
+        self._data = (ctypes.c_int64 * max(1, len(names)))()
+        self.address = ctypes.addressof(self._data)
+        for name in names:
+            if name in values:
+                self._data[self._place[name]] = values[name]
+
+    def set(self, name: str, value: int) -> None:
+        """Change an argument, if the function has it."""
+        place = self._place.get(name)
+        if place is not None:
+            self._data[place] = value
+
+
+class Session:
+    """Some columns, from their beginning on; made by `StepModel.start` and `StepStack.start`.
+
+    Attributes:
+        batch: B, the number of columns.
+        times: (B,) int64, steps that each column has made.
+        memory: (B, R) float32, the whole state: one row a column. Copy it to save the state, copy into
+            it to restore.
+        record: what was recorded in the last call, or None.
+        names: every path that can be recorded and controlled.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        start: Tensor,
+        batch: int,
+        record: Record | None = None,
+        control: Control | None = None,
+    ) -> None:
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise OptionError(f"batch: expected a whole number of 1 or more, found {batch!r}")
+        self.core, self.batch = core, batch
+        self._start, self._asked = start, (record, control)
+        self.probes: Probes = prepare(core.directions, record, control)
+        self.made: Made = make(core.design(self.probes.variants))
+        self.times = torch.zeros(batch, dtype=torch.int64)
+        self.record: Records | None = None
+        row = core.places[1]
+        room = torch.zeros(batch * row + _SLACK)
+        self.memory = room[: batch * row].view(batch, row)
+        self.memory.copy_(start)
+        self._most = max(1, core.threads or torch.get_num_threads())
+        self._alive: list[Tensor] = [room]
+        self._blocks = self._make_blocks()
+        self._main = self._blocks["main"]
+        self._recorded: list[dict[str, Tensor]] = []
+
+    # --- memory ----------------------------------------------------------------------------------
+
+    def _room(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        tensor = torch.zeros(shape, dtype=dtype)
+        self._alive.append(tensor)
+        return tensor
+
+    def _make_blocks(self) -> dict[str, _Block]:
+        core, made = self.core, self.made
+        row = core.places[1]
+        common = {"B": self.batch, "row": row}
+        blocks = {}
+        for number, part in enumerate(core.layers):
+            places = core.places[0][number]
+            states = {f"state:{s}": self._at(place) for s, place in places.items()}
+            blocks[f"layer{number}"] = _Block(
+                made.arguments[f"layer{number}"],
+                common | part.values() | states | {"slot_t": self.batch * part.numbers["Hp"]},
+            )
+        for name, given in (("project", core.project), ("decode", core.decode)):
+            if given is not None:
+                blocks[name] = _Block(made.arguments[name], given.values() | {"B": self.batch})
+        if core.decode is not None:
+            blocks["sample"] = _Block(made.arguments["sample"], self._sampling())
+        blocks["main"] = _Block(made.arguments["main"], common | self._main_values(blocks))
+        return blocks
+
+    def _at(self, place: int) -> int:
+        return self.memory.data_ptr() + 4 * place
+
+    def _sampling(self) -> dict[str, int]:
+        assert self.core.decode is not None
+        row = self.core.decode.numbers["row"]
+        registers = row // self.core.target.lanes
+        chunks = -(-registers // CHUNK)
+        self._seeds = self._room(self.batch, dtype=torch.int64)
+        return {
+            "row": row,
+            "outputs": self.core.outputs,
+            "registers": registers,
+            "chunks": chunks,
+            "weights": self._room(self.batch, row).data_ptr(),
+            "sums": self._room(self.batch, chunks, dtype=torch.float64).data_ptr(),
+            "seeds": self._seeds.data_ptr(),
+        }
+
+    def _main_values(self, blocks: Mapping[str, _Block]) -> dict[str, int]:
+        core = self.core
+        values = core.rows() | core.panels()
+        values |= {name: block.address for name, block in blocks.items()}
+        offset = 0
+        for name in ["x", *(f"h{n}" for n in range(len(core.layers))), "y"]:
+            if f"bytes:{name}" in values:
+                values[f"at:{name}"] = offset
+                offset += self.batch * values[f"bytes:{name}"]
+        work = self._room(self._most * offset + 64, dtype=torch.uint8)
+        values |= {
+            "own_bytes": offset,
+            "work": work.data_ptr(),
+            "barrier": self._room(8, dtype=torch.int64).data_ptr(),
+        }
+        self._barrier = ctypes.c_int64.from_address(values["barrier"])
+        for number, places in enumerate(core.places[0]):
+            values[f"h:{number}"] = self._at(places["h"])
+        if core.embedding is not None:
+            values["embedding"] = core.embedding.data_ptr()
+        if core.project is not None:
+            row = core.project.numbers["row"]
+            values["projected"] = self._room(self.batch * row + _SLACK).data_ptr()
+            values["row:project"] = row
+        return values
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def _call(self, steps: int, **values: int) -> None:
+        """Run the kernel for so many steps."""
+        main = self._main
+        main.set("S", steps)
+        for name, value in values.items():
+            main.set(name, value)
+        begin = self._time()
+        self._place_probes(begin, steps)
+        self._barrier.value = 0
+        workers = self.core.workers(self.batch, self._most)
+        threads.call(self.made.address, main.address, workers)
+        self.times += steps
+        self.record = collect(self.probes, self._recorded, begin, steps)
+
+    def _time(self) -> int | Tensor:
+        """The time of the next step: one number while all columns are at the same time."""
+        if self.probes.plan.record is None and self.probes.plan.control is None:
+            return 0
+        first = int(self.times[0])
+        return first if bool((self.times == first).all()) else self.times.clone()
+
+    def _place_probes(self, begin: int | Tensor, steps: int) -> None:
+        if self.probes.plan.control is not None:
+            self._place_controls(begin, steps)
+        if self.probes.plan.record is not None:
+            self._recorded = []
+            for number, part in enumerate(self.core.layers):
+                own = slots(self.probes, number, steps, self.batch, part.numbers["Hp"])
+                for slot, array in own.items():
+                    self._blocks[f"layer{number}"].set(f"slot:{slot}", array.data_ptr())
+                self._recorded.append(own)
+
+    def _place_controls(self, begin: int | Tensor, steps: int) -> None:
+        self._tables: list[dict[str, tuple[Tensor, Tensor]]]
+        if hasattr(self, "_tables") and not any(
+            moves(self.probes, n) for n in range(len(self.core.layers))
+        ):
+            return
+        self._tables = []
+        for number, part in enumerate(self.core.layers):
+            size, block = part.numbers["Hp"], self._blocks[f"layer{number}"]
+            own = tables(self.probes, number, begin, steps, self.batch, size)
+            for name, (alpha, beta) in own.items():
+                block.set(f"alpha:{name}", alpha.data_ptr())
+                block.set(f"beta:{name}", beta.data_ptr())
+                block.set(f"control_b:{name}", size if alpha.shape[1] > 1 else 0)
+                block.set(f"control_t:{name}", alpha.shape[1] * size if len(alpha) > 1 else 0)
+            self._tables.append(own)
+
+    # --- states ----------------------------------------------------------------------------------
+
+    def fork(self, columns: Sequence[int] | None = None) -> Session:
+        """A second session that goes on from here by itself.
+
+        Args:
+            columns: which columns it has, in this order; one may be repeated. Default: all.
+        """
+        index = self._columns(columns)
+        twin = type(self)(self.core, self._start, len(index), *self._asked)
+        torch.index_select(self.memory, 0, index, out=twin.memory)
+        twin.times = self.times[index]
+        return twin
+
+    def reset(self, columns: Sequence[int] | None = None) -> None:
+        """Begin anew, at time 0: all columns, or those named."""
+        index = self._columns(columns)
+        self.memory[index] = self._start
+        self.times[index] = 0
+        self.record = None
+
+    def _columns(self, columns: Sequence[int] | None) -> Tensor:
+        chosen = list(range(self.batch)) if columns is None else list(columns)
+        if not chosen or any(not 0 <= c < self.batch for c in chosen):
+            raise OptionError(
+                f"columns: expected numbers from 0 to {self.batch - 1}, found {columns}"
+            )
+        return torch.tensor(chosen, dtype=torch.int64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every path that can be recorded and controlled."""
+        return tuple(d.full(n) for d in self.core.directions for n in d.names)
+
+    def save(self) -> tuple[Tensor, Tensor]:
+        """The states and times, copied: what `restore` takes, of this net and batch."""
+        return self.memory.clone(), self.times.clone()
+
+    def restore(self, saved: tuple[Tensor, Tensor]) -> None:
+        """Go on from what `save` gave."""
+        memory, times = saved
+        if memory.shape != self.memory.shape:
+            raise ShapeError(
+                f"expected a state of shape {tuple(self.memory.shape)}, found {tuple(memory.shape)}"
+            )
+        self.memory.copy_(memory)
+        self.times.copy_(times)
+
+    def parts(self) -> list[dict[str, Tensor]]:
+        """Layer by layer: state -> (B, H), copied."""
+        places = self.core.places[0]
+        return [
+            {s: self.memory[:, at : at + d.weights.hidden_size].clone() for s, at in here.items()}
+            for d, here in zip(self.core.directions, places, strict=True)
+        ]
+
+    def packed_state(self, owner: StateOwner, state: State) -> None:
+        """Go on from a state of the model; None begins anew."""
+        if state is None:
+            self.memory.copy_(self._start)
+        else:
+            owner.load_state(self, state)
+
+    def set_parts(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """Go on from states (B, H), layer by layer."""
+        for d, here, part in zip(self.core.directions, self.core.places[0], parts, strict=True):
+            for name, at in here.items():
+                self.memory[:, at : at + d.weights.hidden_size] = part[name]
+
+
+class TokenSession(Session):
+    """Columns of tokens through a language model."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Scores (B, V) after one token (B,) for each column."""
+        return self.push(tokens.unsqueeze(0))[0]
+
+    def push(self, tokens: Tensor) -> Tensor:
+        """Scores (T, B, V) after each of tokens (T, B)."""
+        steps = len(tokens)
+        row = self._row()
+        scores = torch.empty(steps, self.batch, row)
+        self._tokens_call(tokens, steps, scores, self.batch * row, every=1, draw=0)
+        return scores[..., : self.core.outputs]
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """Scores (B, V) after the last of tokens (T, B): a prompt."""
+        scores = torch.empty(self.batch, self._row())
+        self._tokens_call(tokens, len(tokens), scores, 0, every=0, draw=0)
+        return scores[:, : self.core.outputs]
+
+    def run(
+        self,
+        tokens: Tensor,
+        steps: int,
+        drawing: Drawing | None = None,
+        seeds: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Feed tokens (B,) or (T, B), then draw so many more, each fed in turn but the last.
+
+        A token follows from its column's seed, position and scores alone.
+
+        Args:
+            tokens: what to begin with.
+            steps: how many to draw, at least 1.
+            drawing: how.
+            seeds: (B,) int64; default: 0, 1, 2, ...
+            positions: (B,) int64, the number of each column's first draw; default: the time of the
+                token that is drawn from.
+        Returns:
+            tokens (steps, B), and their log-probabilities (steps, B); zeros where not asked for.
+        """
+        if steps < 1:
+            raise OptionError(f"steps: expected a whole number of 1 or more, found {steps!r}")
+        drawing = drawing or Drawing()
+        given = self._checked(tokens if tokens.ndim == 2 else tokens.unsqueeze(0))
+        total = len(given) + steps - 1
+        line = torch.empty(total + 1, self.batch, dtype=torch.int64)
+        line[: len(given)] = given
+        logprobs = torch.zeros(total, self.batch)
+        self._scores()
+        if positions is None:
+            positions = self.times + (len(given) - 1)
+        alive = self._place_drawing(drawing, seeds, positions - (len(given) - 1))
+        self._call(
+            total,
+            tokens=line.data_ptr(),
+            given=len(given),
+            every=0,
+            draw=1,
+            logits=self._buffer.data_ptr(),
+            logits_t=0,
+            logprobs=logprobs.data_ptr(),
+        )
+        del alive
+        return line[len(given) :], logprobs[len(given) - 1 :]
+
+    def _scores(self) -> None:
+        if not hasattr(self, "_buffer"):
+            self._buffer = self._room(self.batch, self._row())
+
+    def _row(self) -> int:
+        assert self.core.decode is not None
+        return self.core.decode.numbers["row"]
+
+    def _place_drawing(
+        self, drawing: Drawing, seeds: Tensor | None, positions: Tensor
+    ) -> list[Tensor]:
+        """Tell the kernel how to draw; what must live until it has."""
+        block, alive = self._blocks["sample"], [positions.to(torch.int64).contiguous()]
+        self._seeds.copy_(torch.arange(self.batch) if seeds is None else seeds)
+        block.set("positions", alive[0].data_ptr())
+        block.set("logprobs", int(drawing.logprobs))
+        block.set("top_k", drawing.top_k)
+        for name in ("temperature", "top_p", "min_p"):
+            bits = struct.unpack("<I", struct.pack("<f", getattr(drawing, name)))[0]
+            block.set(name, bits)
+        block.set("offsets", 0)
+        if drawing.offsets is not None:
+            offsets = torch.zeros(self._row())
+            offsets[: self.core.outputs] = drawing.offsets
+            alive.append(offsets)
+            block.set("offsets", offsets.data_ptr())
+        return alive
+
+    def _checked(self, tokens: Tensor) -> Tensor:
+        if tokens.ndim != 2 or tokens.shape[1] != self.batch or tokens.is_floating_point():
+            raise ShapeError(
+                f"expected tokens (T, {self.batch}) of whole numbers, "
+                f"found {tuple(tokens.shape)} of {tokens.dtype}"
+            )
+        if not len(tokens):
+            raise ShapeError("expected at least one token for each column, found none")
+        low, high = (int(v) for v in torch.aminmax(tokens))
+        if low < 0 or high >= self.core.outputs:
+            raise ShapeError(
+                f"expected tokens from 0 to {self.core.outputs - 1}, found {low if low < 0 else high}"
+            )
+        return tokens
+
+    def _tokens_call(
+        self, tokens: Tensor, steps: int, scores: Tensor, stride: int, *, every: int, draw: int
+    ) -> None:
+        tokens = self._checked(tokens).to(torch.int64).contiguous()
+        self._call(
+            steps,
+            tokens=tokens.data_ptr(),
+            given=steps,
+            every=every,
+            draw=draw,
+            logits=scores.data_ptr(),
+            logits_t=stride,
+        )
+
+
+class RealSession(Session):
+    """Columns of real-valued inputs through a bare stack."""
+
+    def step(self, x: Tensor) -> Tensor:
+        """h of the last layer (B, H) after one input (B, I)."""
+        x = self._checked(x.unsqueeze(0))
+        self._call(1, x=x.data_ptr())
+        return self._last()
+
+    def push(self, x: Tensor) -> Tensor:
+        """h of the last layer (T, B, H) after each of the inputs (T, B, I)."""
+        x = self._checked(x)
+        found = torch.empty(len(x), self.batch, self.core.directions[-1].weights.hidden_size)
+        for t in range(len(x)):
+            self._call(1, x=x[t].data_ptr())
+            found[t] = self._last()
+        return found
+
+    def _last(self) -> Tensor:
+        at = self.core.places[0][-1]["h"]
+        size = self.core.directions[-1].weights.hidden_size
+        return self.memory[:, at : at + size].clone()
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if x.ndim != 3 or x.shape[1:] != (self.batch, self.core.input_size):
+            raise ShapeError(
+                f"expected x of shape (T, {self.batch}, {self.core.input_size}), "
+                f"found {tuple(x.shape)}"
+            )
+        return x.detach().float().contiguous()
