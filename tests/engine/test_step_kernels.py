@@ -11,7 +11,7 @@ from llvmlite import ir
 from torch import Tensor
 
 from gatewise.engine.cpu import threads
-from gatewise.engine.cpu.compiling import functions, vector_bytes
+from gatewise.engine.cpu.compiling import functions
 from gatewise.engine.cpu.lanes import I8, I64
 from gatewise.engine.cpu.step.activations import conversion
 from gatewise.engine.cpu.step.formats import (
@@ -26,9 +26,10 @@ from gatewise.engine.cpu.step.formats import (
 from gatewise.engine.cpu.step.panels import Routine
 from gatewise.engine.cpu.step.products import Target, most_rows, product
 from gatewise.engine.cpu.step.program import host
+from gatewise.engine.cpu.target import current
 from gatewise.step.weights import embedding_rows
 
-WIDEST = vector_bytes() // 4
+WIDEST = current().vector_bytes // 4
 TARGETS = [Target(lanes) for lanes in (4, 8, 16) if lanes <= WIDEST]
 TARGETS += [host()] if host() not in TARGETS else []
 VECTORS = 3  # two passes are tested where blocks are 5
