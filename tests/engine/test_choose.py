@@ -133,3 +133,16 @@ def test_a_large_run_that_falls_back_warns_once(monkeypatch: pytest.MonkeyPatch)
     gw.Stack("gru_paper", 3, 4)(x[:2])  # too small for a word
     stack(x, engine="reference")  # asked for
     torch.vmap(lambda x: stack(x).h)(x.unsqueeze(0))  # nothing else could
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_large_lstm_is_trained_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, wide: bool
+) -> None:
+    monkeypatch.setattr(closed, "has_wide_registers", lambda: wide)
+    stack, x = gw.Stack("lstm", 8, 128), torch.zeros(35, 20, 8)
+    assert stack(x).engine == ("compiled" if wide else "closed")
+    assert gw.Stack("gru", 8, 128)(x).engine == "closed"
+    assert stack(x[:3]).engine == "closed"
+    with torch.no_grad():
+        assert stack(x).engine == "closed"

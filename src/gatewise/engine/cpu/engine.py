@@ -70,6 +70,13 @@ def _has_llvmlite() -> bool:
     return find_spec("llvmlite") is not None
 
 
+def has_wide_registers() -> bool:
+    """Whether the kernels' registers are of 64 bytes."""
+    from gatewise.engine.cpu.target import current
+
+    return current().vector_bytes == 64
+
+
 def _run(
     direction: Direction,
     plan: Plan,
