@@ -299,7 +299,7 @@ def microseconds(found: dict[str, Contestant], rounds: int, share: float) -> dic
     times: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(rounds):
         for name, contestant in found.items():
-            time.sleep(0.03)  # the threads of the one before spin for a while
+            time.sleep(0.1)  # the threads of the one before spin for some 50 ms
             contestant.run(2)
             start = time.perf_counter()
             contestant.run(counts[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from gatewise.engine.cpu.step.layer import LayerKind
 from gatewise.engine.cpu.step.linear import WIDE
 from gatewise.engine.cpu.step.products import Target
 from gatewise.engine.cpu.step.program import REALS, ROWS, TABLE, Design
+from gatewise.step.pace import Pace
 from gatewise.step.weights import Part, rows_of, state_places
 
 _ALONE = 1 << 18
@@ -47,6 +48,7 @@ class Core:
     decoder: str = "linear"
     project: Part | None = None
     threads: int | None = None
+    _paces: dict[tuple[int, int], Pace] = field(default_factory=dict, repr=False)
 
     @property
     def places(self) -> tuple[list[dict[str, int]], int]:
@@ -110,9 +112,12 @@ class Core:
             whole += 4 * self.layers[0].numbers["table_row"]
         return whole
 
-    def workers(self, batch: int, most: int) -> int:
-        """Threads for a call."""
+    def pace(self, batch: int) -> Pace:
+        """What is known of the speed at this width of the batch; shared by all sessions."""
         wanted = torch.get_num_threads() if self.threads is None else self.threads
         if self.threads is None and self.read() * min(batch, 4) < _ALONE:
-            return 1
-        return max(1, min(wanted, most))
+            wanted = 1
+        key = (batch, wanted)
+        if key not in self._paces:
+            self._paces[key] = Pace(max(1, wanted), self.threads is not None)
+        return self._paces[key]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -163,19 +164,25 @@ class Session:
 
     # --- calls -----------------------------------------------------------------------------------
 
-    def _call(self, steps: int, **values: int) -> None:
-        """Run the kernel for so many steps."""
-        main = self._main
+    def _call(self, steps: int, most: bool = False, **values: int) -> int:
+        """Run the kernel for so many steps, or with `most` for as many of them as are good at once."""
+        main, pace = self._main, self.core.pace(self.batch)
+        workers, good = pace.next()
+        if most:
+            steps = min(steps, good)
         main.set("S", steps)
         for name, value in values.items():
             main.set(name, value)
         begin = self._time()
         self._place_probes(begin, steps)
         self._barrier.value = 0
-        workers = self.core.workers(self.batch, self._most)
+        workers = min(workers, self._most)
+        start = time.perf_counter()
         threads.call(self.made.address, main.address, workers)
+        pace.note(workers, steps, time.perf_counter() - start)
         self.times += steps
         self.record = collect(self.probes, self._recorded, begin, steps)
+        return steps
 
     def _time(self) -> int | Tensor:
         """The time of the next step: one number while all columns are at the same time."""
@@ -336,19 +343,38 @@ class TokenSession(Session):
         self._scores()
         if positions is None:
             positions = self.times + (len(given) - 1)
-        alive = self._place_drawing(drawing, seeds, positions - (len(given) - 1))
-        self._call(
-            total,
-            tokens=line.data_ptr(),
-            given=len(given),
-            every=0,
-            draw=1,
-            logits=self._buffer.data_ptr(),
-            logits_t=0,
-            logprobs=logprobs.data_ptr(),
-        )
-        del alive
+        self._draw(line, len(given), logprobs, drawing, seeds, positions - (len(given) - 1))
         return line[len(given) :], logprobs[len(given) - 1 :]
+
+    def _draw(
+        self,
+        line: Tensor,
+        given: int,
+        logprobs: Tensor,
+        drawing: Drawing,
+        seeds: Tensor | None,
+        positions: Tensor,
+    ) -> None:
+        """Fill `line` (T + 1, B) from the given tokens on, in calls of about a millisecond."""
+        positions = positions.to(torch.int64).contiguous()
+        alive = self._place_drawing(drawing, seeds, positions)
+        done, total = 0, len(line) - 1
+        recording = self.probes.plan.record is not None
+        while done < total:
+            steps = self._call(
+                total - done,
+                most=not recording,
+                tokens=line[done:].data_ptr(),
+                given=given - done,
+                every=0,
+                draw=1,
+                logits=self._buffer.data_ptr(),
+                logits_t=0,
+                logprobs=logprobs[done:].data_ptr(),
+            )
+            positions += steps
+            done += steps
+        del alive
 
     def _scores(self) -> None:
         if not hasattr(self, "_buffer"):
@@ -362,7 +388,7 @@ class TokenSession(Session):
         self, drawing: Drawing, seeds: Tensor | None, positions: Tensor
     ) -> list[Tensor]:
         """Tell the kernel how to draw; what must live until it has."""
-        block, alive = self._blocks["sample"], [positions.to(torch.int64).contiguous()]
+        block, alive = self._blocks["sample"], [positions]
         self._seeds.copy_(torch.arange(self.batch) if seeds is None else seeds)
         block.set("positions", alive[0].data_ptr())
         block.set("logprobs", int(drawing.logprobs))
