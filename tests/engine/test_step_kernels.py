@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.compiling import functions
-from gatewise.engine.cpu.lanes import I8, I64
+from gatewise.engine.cpu.kinds import I8, I64
 from gatewise.engine.cpu.step.activations import conversion
 from gatewise.engine.cpu.step.formats import (
     FORMATS,

@@ -54,7 +54,9 @@ class ScanEngine:
         return None
 
     def reluctance(self, plan: Plan, x: Tensor) -> str | None:
-        """Few steps are as fast in a loop."""
+        """Few steps are as fast in a loop; and what is kept is exact there, to rounding here."""
+        if plan.control is not None:
+            return "something is controlled: a scan is exact to rounding, a loop bit for bit"
         return "there are few steps" if x.shape[0] < _WORTHWHILE else None
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:

@@ -20,7 +20,7 @@ from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.probe import Control, active_control
 from gatewise.step.drawing import Drawing
 from gatewise.step.model import StepModel, Stored
-from gatewise.step.session import TokenSession
+from gatewise.step.tokens import TokenSession
 from gatewise.types import State
 
 _KEPT = 8

@@ -30,7 +30,9 @@ from gatewise.probe import Control, Record
 from gatewise.stack import Layers
 from gatewise.step.choose import DTYPES, refusal
 from gatewise.step.core import Core
-from gatewise.step.session import RealSession, Session, TokenSession
+from gatewise.step.reals import RealSession
+from gatewise.step.session import Session
+from gatewise.step.tokens import TokenSession
 from gatewise.step.weights import (
     Part,
     embedding_rows,

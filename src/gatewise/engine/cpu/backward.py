@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from gatewise.cells.equations import Expr
 from gatewise.engine.cpu.emit import BackwardPass
-from gatewise.engine.cpu.lanes import I64, Kind
+from gatewise.engine.cpu.kinds import I64, Kind
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.program import BACKWARD_WIDE, Program
 from gatewise.engine.cpu.rows import Loops, Row, inside

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from gatewise.engine.cpu.emit import Forward
-from gatewise.engine.cpu.lanes import I64, Kind
+from gatewise.engine.cpu.kinds import I64, Kind
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.program import Program
 from gatewise.engine.cpu.rows import Loops, Row, inside

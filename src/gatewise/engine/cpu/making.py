@@ -14,7 +14,7 @@ from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.backward import emit_backward
 from gatewise.engine.cpu.compiling import functions
 from gatewise.engine.cpu.forward import emit_forward
-from gatewise.engine.cpu.lanes import Kind
+from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.program import Program
 from gatewise.engine.cpu.target import Target, current

@@ -7,7 +7,7 @@ from functools import cache
 from llvmlite import ir
 
 from gatewise.engine.cpu import forks
-from gatewise.engine.cpu.lanes import Kind
+from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.making import Kernel, make
 from gatewise.engine.cpu.multiply import emit_multiply
 from gatewise.engine.cpu.packs import emit_column_sums, emit_columns_pack, emit_rows_pack

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I32, I64, VOID, Kind, Lanes
+from gatewise.engine.cpu.kinds import I32, I64, VOID, Kind
+from gatewise.engine.cpu.lanes import Lanes
 from gatewise.engine.cpu.program import Program, rows_of, sum_products
 
 VECTORS = {16: 2, 32: 4}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gatewise.engine.cpu.arena import ARENA
-from gatewise.engine.cpu.lanes import Kind
+from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.moving import mover, workers
 from gatewise.engine.cpu.program import BACKWARD_WIDE, passes
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I32, I64, Kind
+from gatewise.engine.cpu.kinds import I32, I64, Kind
 from gatewise.engine.cpu.program import Program
 
 

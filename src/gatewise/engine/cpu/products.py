@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gatewise.engine.cpu.arena import ARENA
-from gatewise.engine.cpu.lanes import Kind
+from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.making import kind_of
 from gatewise.engine.cpu.moving import mover, workers
 from gatewise.engine.cpu.multiply import GROUP, VECTORS, strip_of

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I16, I32, I64, VOID, Kind, Lanes
+from gatewise.engine.cpu.kinds import I16, I32, I64, VOID, Kind
+from gatewise.engine.cpu.lanes import Lanes
 
 BACKWARD_WIDE = 2
 """Registers of units in a panel of the backward kernel."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I1, I8, I64, Kind
+from gatewise.engine.cpu.kinds import I1, I8, I64, Kind
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.program import Program, heights, passes, rows_of, tile
 

@@ -22,7 +22,8 @@ from llvmlite import ir
 
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.compiling import functions
-from gatewise.engine.cpu.lanes import I32, I64, Lanes
+from gatewise.engine.cpu.kinds import I32, I64
+from gatewise.engine.cpu.lanes import Lanes
 from gatewise.engine.cpu.making import Kernel, kind_of
 from gatewise.engine.cpu.program import Program
 

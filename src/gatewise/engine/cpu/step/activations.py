@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I8, I32, I64, VOID, Lanes
+from gatewise.engine.cpu.kinds import I8, I32, I64, VOID
+from gatewise.engine.cpu.lanes import Lanes
 from gatewise.engine.cpu.step.formats import GROUP, Format
 from gatewise.engine.cpu.step.products import I16, PLACE, Target
 

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from gatewise.cells.base import Law
 from gatewise.engine.cpu.emit import Forward
-from gatewise.engine.cpu.lanes import I64
+from gatewise.engine.cpu.kinds import I64
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.step.formats import Format
 from gatewise.engine.cpu.step.panels import PLACE, Factor, Panels, Routine, place

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I32, I64, ON_LANES
+from gatewise.engine.cpu.kinds import I32, I64
+from gatewise.engine.cpu.lanes import ON_LANES
 from gatewise.engine.cpu.step.formats import Format
 from gatewise.engine.cpu.step.panels import PLACE, Factor, Panels, Routine, place
 from gatewise.engine.cpu.step.products import Target

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I8, I64
+from gatewise.engine.cpu.kinds import I8, I64
 from gatewise.engine.cpu.program import Program
 from gatewise.engine.cpu.step.formats import Format, passes
 from gatewise.engine.cpu.step.products import PLACE, Target, most_rows, product

@@ -14,7 +14,8 @@ from functools import partial
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I8, I32, I64, VOID, Kind, Lanes
+from gatewise.engine.cpu.kinds import I8, I32, I64, VOID, Kind
+from gatewise.engine.cpu.lanes import Lanes
 from gatewise.engine.cpu.step.formats import GROUP, Format
 
 PLACE = I8.as_pointer()

@@ -17,7 +17,7 @@ from llvmlite import ir
 
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.compiling import functions
-from gatewise.engine.cpu.lanes import I8, I64
+from gatewise.engine.cpu.kinds import I8, I64
 from gatewise.engine.cpu.step.activations import conversion
 from gatewise.engine.cpu.step.formats import FORMATS, LINE, Format
 from gatewise.engine.cpu.step.layer import LayerKind, emit_layer

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.lanes import I1, I32, I64
+from gatewise.engine.cpu.kinds import I1, I32, I64
 from gatewise.engine.cpu.step.panels import Routine
 from gatewise.engine.cpu.step.products import Target
 
