@@ -57,10 +57,11 @@ def test_as_many_as_torch_has() -> None:
     assert script(
         """
 first = step()
-assert used == [2, 2], used
+assert set(used) == {2}, used
+used.clear()
 torch.set_num_threads(1)
 assert close(step(), first)
-assert used == [2, 2, 1, 1], used
+assert set(used) == {1}, used
 """
     ) == ""  # fmt: skip
 

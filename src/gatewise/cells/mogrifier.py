@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -51,14 +52,6 @@ def law(rounds: int, rank: int | None) -> Law:
     )
 
 
-class _OwnLaw:
-    """The law of a class or an instance, by its rounds and rank."""
-
-    def __get__(self, cell: Mogrifier | None, owner: type[Mogrifier]) -> Law:
-        source = owner if cell is None else cell
-        return law(source.rounds, source.rank)
-
-
 class Mogrifier(Cell):
     """x and h' modulate each other in rounds, then the LSTM's step follows on both.
 
@@ -78,7 +71,11 @@ class Mogrifier(Cell):
 
     rounds: int = 5
     rank: int | None = None
-    law = _OwnLaw()
+    law = law(5, None)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.law = law(cls.rounds, cls.rank)
 
     def __init__(
         self,
@@ -98,6 +95,7 @@ class Mogrifier(Cell):
     ) -> None:
         self.rounds = type(self).rounds if rounds is None else rounds
         self.rank = type(self).rank if rank is None else rank
+        self.law = law(self.rounds, self.rank)  # type: ignore[misc]
         super().__init__(
             input_size,
             hidden_size,
@@ -110,6 +108,14 @@ class Mogrifier(Cell):
             device=device,
             dtype=dtype,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the law, which holds functions: it follows from rounds and rank."""
+        return {name: value for name, value in self.__dict__.items() if name != "law"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.law = law(self.rounds, self.rank)  # type: ignore[misc]
 
     def extra_repr(self) -> str:
         """Sizes and what differs from the defaults."""
