@@ -219,11 +219,8 @@ def packed(dtype: str, *, record: bool = False, each: bool = False) -> Callable[
     """
 
     def enter(task: Task) -> Entry:
-        try:
-            engine: Any = import_module("gatewise.step.model")
-            drawing: Any = import_module("gatewise.step.session").Drawing
-        except ModuleNotFoundError:
-            raise Excluded("this version has no step engine") from None
+        engine: Any = import_module("gatewise.step.model")  # llvmlite is loaded by who takes part
+        drawing: Any = import_module("gatewise.step.drawing").Drawing
         try:
             model = engine.StepModel(model_of(task.theirs).eval(), dtype)
         except EngineError as error:
