@@ -57,7 +57,7 @@ def linear_cross_entropy(
             computed in the backward pass from recomputed scores.
         ignore_index: targets of this value count for nothing; their rows of h are not read.
         chunk: rows per chunk. Default: as many as make a buffer of 64 MiB (CPU; 4096 at most) or
-            256 MiB (GPU); without the compiled softmax none where all scores take less than 1 MiB.
+            256 MiB (GPU); none where all scores together take less than 1 MiB.
         label_smoothing: e, in [0, 1].
     Returns:
         loss in nats: a scalar, or (N,) for "none" (0 where ignored). The mean over no targets at all
@@ -72,7 +72,7 @@ def linear_cross_entropy(
     all_count = _check_classes(target, len(weight), ignore_index)
     plan = _plan(h, weight, chunk, label_smoothing)
     small = chunk is None and len(h) * len(weight) * h.element_size() <= _SMALL_BYTES
-    if _needs_plain() or (small and not compiled.serves(h, plan)):
+    if small or _needs_plain():
         return plain_linear_cross_entropy(
             h,
             weight,
