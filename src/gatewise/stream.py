@@ -21,6 +21,7 @@ from gatewise.errors import CheckpointError, OptionError, ShapeError
 from gatewise.generate.context import device_of
 from gatewise.modes import evaluating
 from gatewise.stack import Layers
+from gatewise.step.streaming import stepping
 from gatewise.types import State, clone, map_state, select
 from gatewise.unrolling import check_kinds
 
@@ -48,11 +49,18 @@ class Stream:
         batch: B, columns that go side by side.
         record: what to read at each push; see `record`.
         control: what to set; its times count from the stream's beginning.
-        engine: name of an engine, or "auto".
+        engine: "step" is the one for streams, and taken by "auto" where it can run the model; or the
+            name of another engine.
         tokenizer: lets texts be pushed.
+        dtype: weights of the step engine: float32, bfloat16, int8 or int4. Default: float32.
+
+    Attributes:
+        record: what was read during the last push, or None.
+        ran: the name of the engine that ran the last push.
 
     Raises:
         OptionError: if the model reads backwards, or an option is outside its range.
+        EngineError: if the step engine, or a dtype, is asked for by name and cannot be had.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Stream:
         control: Control | None = None,
         engine: str = "auto",
         tokenizer: Tokenizer | None = None,
+        dtype: str | None = None,
     ) -> None:
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise OptionError(f"batch: expected a whole number of 1 or more, found {batch!r}")
@@ -77,7 +86,9 @@ class Stream:
             raise OptionError("a stream keeps no graph: leave out grad=True")
         self.model, self.batch = model, batch
         self.asked, self.control, self.engine = record, control, engine
-        self.tokenizer = tokenizer
+        self.tokenizer, self.dtype = tokenizer, dtype
+        self._steps = stepping(model, batch, record, control, engine, dtype)
+        self.ran = ""
         self.unknowns: list[str] = []
         self.record: Records | None = None
         self._state: State = None
@@ -110,21 +121,36 @@ class Stream:
             OptionError: if `x` is a text, and there is no tokenizer or more than one column.
         """
         inputs = self._inputs(x)
+        result = (
+            self._push(inputs) if self._steps is None or not len(inputs) else self._step(inputs)
+        )
+        if len(inputs):
+            self._fresh = torch.zeros_like(self._fresh)
+            self._times = self._times + len(inputs)
+        return result
+
+    def _step(self, inputs: Tensor) -> Tensor:
+        """Through the step engine."""
+        assert self._steps is not None
+        result, self.record = self._steps.push(inputs, self._times)
+        self.ran = "step"
+        return result
+
+    def _push(self, inputs: Tensor) -> Tensor:
+        """Through the model."""
         with evaluating(self.model):
             out = self.model(
                 inputs,
                 self._state,
                 reset=self._reset_mask(len(inputs)),
                 start=self._start(),
-                engine=self.engine,
+                engine="auto" if self._steps is not None else self.engine,
                 record=self.asked,
                 control=self.control,
             )
         if len(inputs):
             self._state = out.state
-            self._fresh = torch.zeros_like(self._fresh)
-            self._times = self._times + len(inputs)
-        self.record = out.record
+        self.record, self.ran = out.record, out.engine
         result: Tensor = out.h if isinstance(self.model, Layers) else out.logits
         return result
 
@@ -144,8 +170,12 @@ class Stream:
             control=self.control,
             engine=self.engine,
             tokenizer=self.tokenizer,
+            dtype=self.dtype,
         )
-        twin._state = select(self._state, index)
+        if self._steps is None:
+            twin._state = select(self._state, index)
+        else:
+            twin._steps = self._steps.fork(index.tolist())
         twin._times, twin._fresh = self._times[index], self._fresh[index]
         return twin
 
@@ -155,6 +185,8 @@ class Stream:
         self._times, self._fresh = self._times.clone(), self._fresh.clone()
         self._times[chosen] = 0
         self._fresh[chosen] = True
+        if self._steps is not None:
+            self._steps.reset(chosen.tolist())
         if bool(self._fresh.all()):
             self._state = None
         self.record = None
@@ -169,7 +201,10 @@ class Stream:
         the net's state, by place. Assign it, or what `load` read, to go on from there.
         """
         parts = {"time": self._times.clone(), "fresh": self._fresh.clone()}
-        return parts | dict(_flatten(clone(self._state), "state"))
+        state = clone(self._state)
+        if self._steps is not None:
+            state = None if bool(self._fresh.all()) else self._steps.state
+        return parts | dict(_flatten(state, "state"))
 
     @state.setter
     def state(self, parts: Mapping[str, Tensor]) -> None:
@@ -179,8 +214,11 @@ class Stream:
         if strange:
             raise ShapeError(f"expected the state of a stream, found {', '.join(sorted(strange))}")
         self._check(state, bool(fresh.all()))
-        device = device_of(self.model)
-        self._state = map_state(lambda s: s.to(device, copy=True), state)
+        if self._steps is not None:
+            self._steps.state = state
+        else:
+            device = device_of(self.model)
+            self._state = map_state(lambda s: s.to(device, copy=True), state)
         self._times = times.to("cpu", torch.int64, copy=True)
         self._fresh = fresh.to("cpu", torch.bool, copy=True)
         self.record = None

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.options import with_flag_names
-from gatewise.errors import DataError, OptionError
+from gatewise.errors import DataError, EngineError, OptionError
 
 if TYPE_CHECKING:
     from gatewise.generate import SamplingOptions
@@ -32,10 +32,12 @@ class Opening:
     """cpu, cuda, cuda:1, ...; auto: a GPU where there is one."""
 
     dtype: str | None = None
-    """float32, float64, bfloat16 or float16; default: as it was saved."""
+    """float32, bfloat16, int8 or int4: weights of the step engine, for complete, generate and eval; also
+    float64 or float16. Default: as it was saved."""
 
     engine: str = "auto"
-    """Engine of the recurrent layers; `gatewise info` lists them. auto: the quickest."""
+    """step: whole tokens in machine code, for complete and generate; or an engine of the recurrent
+    layers, as `gatewise info` lists them. auto: the quickest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,9 @@ class Drawing:
     """Draw the same text each time."""
 
 
+_PACKING = ("complete", "generate", "evaluate")
+"""Verbs that the step engine answers."""
+
 OpeningFlags = Annotated[Opening, Parameter(name="*", group="Run")]
 DrawingFlags = Annotated[Drawing, Parameter(name="*", group="Drawing")]
 ControlFile = Annotated[
@@ -89,14 +94,43 @@ def open_run(path: Path, opening: Opening, verb: str) -> LanguageRun:
     Raises:
         CheckpointError: it is not there, damaged, foreign or of another format.
         OptionError: it is of a mapping without that verb.
+        EngineError: weights of 8 or 4 bits were asked for and cannot be had.
     """
-    from gatewise.run import LanguageRun, load
+    from gatewise.run import LanguageRun
 
-    found: Run = load(path, opening.checkpoint, opening.device, opening.dtype)
+    found = _packed(path, opening) if verb in _PACKING else _loaded(path, opening)
     for note in found.notes:
         screen.say(f"note: {note}")
     found.require(verb)
     assert isinstance(found, LanguageRun)
+    return found
+
+
+def _loaded(path: Path, opening: Opening) -> Run:
+    from gatewise.run import load
+
+    return load(path, opening.checkpoint, opening.device, opening.dtype)
+
+
+def _packed(path: Path, opening: Opening) -> Run:
+    """The run with the step engine's weights in the dtype asked for, or converted where it has none."""
+    from gatewise.run import LanguageRun, load
+    from gatewise.run.packing import WHOLE
+    from gatewise.step.choose import DTYPES, refusal
+
+    named = opening.engine not in ("auto", "step")
+    if named and opening.dtype in WHOLE:
+        raise EngineError(
+            f"--engine {opening.engine} has no weights of {opening.dtype}: leave out one of the two"
+        )
+    if named or opening.dtype not in DTYPES or opening.device != "cpu":
+        return _loaded(path, opening)
+    found = load(path, opening.checkpoint)
+    if not isinstance(found, LanguageRun):
+        return _loaded(path, opening)
+    if opening.dtype in ("float32", "bfloat16") and refusal(found.model) is not None:
+        return _loaded(path, opening)
+    found.pack(opening.dtype)
     return found
 
 

@@ -81,4 +81,6 @@ class Ahead:
 
     def keep(self, places: Tensor) -> None:
         """Go on with these samples only."""
+        if self.empty:
+            return
         self._tokens, self._logprobs = self._tokens[:, places], self._logprobs[:, places]

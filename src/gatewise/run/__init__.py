@@ -14,6 +14,7 @@ from gatewise.errors import CheckpointError
 from gatewise.run import language
 from gatewise.run.base import Run, place
 from gatewise.run.language import LanguageRun, Reading
+from gatewise.run.packing import WHOLE
 
 __all__ = ["MAPPINGS", "LanguageRun", "Reading", "Run", "load"]
 
@@ -35,11 +36,13 @@ def load(
         path: a run folder, or the folder of one checkpoint.
         which: of a run folder, the "best" checkpoint or the "latest".
         device: where to; default: the CPU. "auto": a CUDA device where there is one.
-        dtype: convert the weights; default: as they were saved.
+        dtype: convert the weights; default: as they were saved. "int8" and "int4": the step engine
+            answers with weights of so many bits, while `model` stays float32.
 
     Raises:
         CheckpointError: if there is no run, or it is damaged, foreign or of another format.
         OptionError: if there is no such device or dtype.
+        EngineError: if the step engine cannot run the model with weights of 8 or 4 bits.
     """
     checkpoint = load_checkpoint(os.fspath(path), which)
     mapping = checkpoint.config.get("mapping")
@@ -50,4 +53,8 @@ def load(
             "was it written by a later version?"
         )
     kind, model = build(checkpoint)
-    return kind(checkpoint, place(model, device, dtype))
+    if not isinstance(dtype, str) or dtype not in WHOLE:
+        return kind(checkpoint, place(model, device, dtype))
+    run = kind(checkpoint, place(model, device, "float32"))
+    run.pack(dtype)
+    return run

@@ -84,8 +84,19 @@ class LanguageRun(Run):
 
     @property
     def dtype(self) -> str | None:
-        """Kind of numbers that the weights were exported or loaded as: "int8", "int4"; else None."""
+        """Weights of the step engine that answer: as exported, or as `pack` was told; else None."""
         return self._packing.dtype
+
+    def pack(self, dtype: str) -> None:
+        """Let the step engine answer with weights of that dtype where nothing else is asked for.
+
+        Args:
+            dtype: float32, bfloat16, int8 or int4.
+
+        Raises:
+            EngineError: if the step engine cannot run this model; the message says why.
+        """
+        self._packing.settle(dtype)
 
     def completer(
         self,
@@ -170,6 +181,7 @@ class LanguageRun(Run):
         record: Record | None = None,
         control: Control | None = None,
         engine: str = "auto",
+        dtype: str | None = None,
     ) -> Stream:
         """The model, one step or a few at a time; see `gatewise.stream.Stream`."""
         return Stream(
@@ -179,6 +191,7 @@ class LanguageRun(Run):
             control=control,
             engine=engine,
             tokenizer=self.tokenizer,
+            dtype=dtype or (self.dtype if engine in ("auto", "step") else None),
         )
 
     def read(
@@ -234,10 +247,9 @@ class LanguageRun(Run):
                 f"batch_size: expected a whole number of 1 or more, found {batch_size!r}"
             )
         tokens = self._tokens(data) if isinstance(data, str) else data
-        wanted = dtype or (self.dtype if engine == "auto" else None)
         model: CostModel = self.model
-        if wanted is not None or engine == "step":
-            model = self._packing.form(engine, wanted)
+        if dtype is not None or self.dtype is not None or engine == "step":
+            model = self._packing.form(engine, dtype)
         found = evaluate_stream(model, tokens, self.tokenizer, batch_size=batch_size, engine=engine)
         assert found is not None  # only a stop makes it None
         return found

@@ -39,9 +39,22 @@ class Packing:
         dtype: str | None = None,
         stored: Mapping[str, Quantised] | None = None,
     ) -> None:
-        self._model, self.dtype, self._stored = model, dtype, dict(stored or {})
+        self._model, self.dtype = model, dtype
+        if stored and dtype is not None and refusal(model) is None:
+            from gatewise.step.packed import remember
+
+            remember(model, dtype, stored)
         self._made: dict[str, StepLanguageModel] = {}
         self._said = False
+
+    def settle(self, dtype: str) -> None:
+        """Answer with weights of that dtype from now on, where nothing else is asked for.
+
+        Raises:
+            EngineError: if they cannot be had; the message says why.
+        """
+        self.form(dtype=dtype)
+        self.dtype = dtype
 
     def form(
         self, engine: str = "auto", dtype: str | None = None
@@ -79,8 +92,7 @@ class Packing:
 
         made = self._made.get(dtype)
         if made is None:
-            stored = self._stored if dtype == self.dtype else None
-            made = self._made.setdefault(dtype, StepLanguageModel(self._model, dtype, stored))
+            made = self._made.setdefault(dtype, StepLanguageModel(self._model, dtype))
         return made
 
     def _say(self, why: str) -> None:

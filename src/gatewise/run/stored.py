@@ -2,15 +2,15 @@
 
 A matrix ``name`` is stored as ``name`` (rows, k) int8 for "int8", (rows, k / 2) uint8 for "int4" (the even
 numbers in the low halves, 8 added), and ``name.scales``: float32 (rows, 1), or bfloat16 (rows, k / 64). Vectors
-stay float32, and so does an embedding that is looked up and not multiplied. config.json says ``"weights":
-{"dtype": ..., "width": {name: k}, ...}`` with what the rounding costs on the validation text, where that was measured.
+stay float32, and so does an embedding that is looked up and not multiplied. "bfloat16" rounds every tensor.
+config.json says ``"weights": {"dtype": ..., "width": {name: k}, ...}``, with what the rounding costs on a text
+where that was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,18 +40,19 @@ def quantised(model: LanguageModel, dtype: str) -> dict[str, Quantised]:
     return {n: quantise(weights[n], form) for n in matrices(model) if weights[n].numel()}
 
 
-def as_stored(
-    checkpoint: Checkpoint, whole: Mapping[str, Quantised], dtype: str, measured: Mapping[str, Any]
-) -> Checkpoint:
+def as_stored(checkpoint: Checkpoint, whole: Mapping[str, Quantised], dtype: str) -> Checkpoint:
     """The checkpoint with those matrices in whole numbers.
 
     Args:
         checkpoint: of float32 weights.
         whole: what `quantised` found.
-        dtype: "int8" or "int4".
-        measured: what is known of the cost, for config.json.
+        dtype: "bfloat16" (all tensors, rounded), "int8" or "int4".
     """
     tensors = {}
+    if dtype == "bfloat16":
+        config = checkpoint.config | {_KEY: {"dtype": dtype, "width": {}}}
+        halves = {n: _to(t, torch.bfloat16) for n, t in checkpoint.tensors.items()}
+        return replace(checkpoint, tensors=halves, config=config)
     for name, tensor in checkpoint.tensors.items():
         tensors[name] = tensor
         if name in whole:
@@ -59,7 +60,7 @@ def as_stored(
             tensors[name] = numbers if dtype == "int8" else _halves(numbers)
             tensors[name + _SCALES] = whole[name].scales
     widths = {name: q.numbers.shape[1] for name, q in whole.items()}
-    config = checkpoint.config | {_KEY: {"dtype": dtype, "width": widths, **measured}}
+    config = checkpoint.config | {_KEY: {"dtype": dtype, "width": widths}}
     return replace(checkpoint, tensors=tensors, config=config)
 
 
@@ -74,9 +75,9 @@ def stored_weights(checkpoint: Checkpoint) -> tuple[str | None, dict[str, Quanti
         return None, {}
     dtype = told.get("dtype") if isinstance(told, dict) else None
     widths = told.get("width") if isinstance(told, dict) else None
-    if dtype not in ("int8", "int4") or not isinstance(widths, dict):
+    if dtype not in ("bfloat16", "int8", "int4") or not isinstance(widths, dict):
         raise CheckpointError(
-            f"{checkpoint.path}: expected weights of int8 or int4 with their widths, found "
+            f"{checkpoint.path}: expected weights of bfloat16, int8 or int4 with their widths, found "
             f"{str(told)[:80]}: was it written by a later version?"
         )
     return dtype, {name: _read(checkpoint, name, k, dtype) for name, k in widths.items()}
@@ -84,7 +85,10 @@ def stored_weights(checkpoint: Checkpoint) -> tuple[str | None, dict[str, Quanti
 
 def as_dense(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with all of its weights as real numbers."""
-    _, stored = stored_weights(checkpoint)
+    dtype, stored = stored_weights(checkpoint)
+    if dtype == "bfloat16":
+        whole = {n: _to(t, torch.float32) for n, t in checkpoint.tensors.items()}
+        return replace(checkpoint, tensors=whole)
     if not stored:
         return checkpoint
     tensors = {n: t for n, t in checkpoint.tensors.items() if n.removesuffix(_SCALES) not in stored}
@@ -118,6 +122,10 @@ def _fits(numbers: Tensor, scales: Tensor, k: int, dtype: str) -> bool:
         and len(numbers) == len(scales)
         and (numbers.shape[1], scales.shape[1]) == widths
     )
+
+
+def _to(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _halves(numbers: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gatewise.engine.cpu.engine import CompiledEngine
 from gatewise.mappings.seq_to_seq import LanguageModel
+from gatewise.probe import Control
 from gatewise.stack import Layers
 
 DTYPES = ("float32", "bfloat16", "int8", "int4")
@@ -30,4 +32,15 @@ def refusal(model: LanguageModel | Layers) -> str | None:
         return f"in the cell {stack._law.name} {why}"
     if isinstance(model, LanguageModel) and model.softmax is not None:
         return "its softmax is adaptive"
+    return None
+
+
+def refusal_of_control(control: Control | None) -> str | None:
+    """Why a control cannot be honoured, or None: tables mark with NaN and infinity what is selected."""
+    for rule in () if control is None else control.rules:
+        value = rule.value
+        if value is not None and not bool(torch.as_tensor(value).isfinite().all()):
+            return "a control sets what is not finite"
+        if isinstance(value, Tensor) and value.requires_grad:
+            return "a control's value asks for a gradient"
     return None

@@ -19,7 +19,8 @@ from gatewise.errors import OptionError
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.probe import Control, active_control
 from gatewise.step.drawing import Drawing
-from gatewise.step.model import StepModel, Stored
+from gatewise.step.model import StepModel
+from gatewise.step.packed import packed_model
 from gatewise.step.tokens import TokenSession
 from gatewise.types import State
 
@@ -68,18 +69,14 @@ class StepLanguageModel:
     Args:
         model: the language model.
         dtype: of the packed weights.
-        stored: matrices given in whole numbers.
 
     Raises:
         EngineError: if the model cannot be packed.
     """
 
-    def __init__(
-        self, model: LanguageModel, dtype: str = "float32", stored: Stored | None = None
-    ) -> None:
-        self._model, self.dtype, self._stored = model, dtype, stored
-        self._version = self._current()
-        self.packed = StepModel(model, dtype, stored=stored)
+    def __init__(self, model: LanguageModel, dtype: str = "float32") -> None:
+        self._model, self.dtype = model, dtype
+        self.packed = packed_model(model, dtype)
         self._free: list[tuple[StepModel, Control | None, TokenSession]] = []
 
     @property
@@ -185,7 +182,7 @@ class StepLanguageModel:
     @contextmanager
     def _session(self, batch: int, control: Control | None) -> Iterator[TokenSession]:
         """A session that nobody else uses."""
-        packed = self._fresh()
+        packed = self.packed = packed_model(self._model, self.dtype)
         session = None
         for place, (owner, own, free) in enumerate(self._free):
             if owner is packed and own is control and free.batch == batch:
@@ -207,13 +204,3 @@ class StepLanguageModel:
             return expected
         self._free.insert(0, entry)
         return None
-
-    def _current(self) -> tuple[tuple[int, int], ...]:
-        return tuple((p.data_ptr(), p._version) for p in self._model.parameters())
-
-    def _fresh(self) -> StepModel:
-        current = self._current()
-        if current != self._version:
-            self.packed = StepModel(self._model, self.dtype, stored=self._stored)
-            self._version = current
-        return self.packed
