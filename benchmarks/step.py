@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.compiling import functions
-from gatewise.engine.cpu.lanes import I8, I64
+from gatewise.engine.cpu.kinds import I8, I64
 from gatewise.engine.cpu.step.panels import Routine
 from gatewise.engine.cpu.step.program import host
 from gatewise.mappings import LanguageModel, LanguageModelConfig
