@@ -43,7 +43,7 @@ from gatewise.step.weights import (
 )
 from gatewise.types import State
 
-_TABLE_BYTES = 32 << 20
+_TABLE_BYTES = 96 << 20
 """A table of first-layer pre-activations is made up to this size, unless it is asked for."""
 
 Stored = Mapping[str, Quantised]
@@ -127,7 +127,7 @@ class StepModel(_Packed):
         dtype: "float32", "bfloat16", "int8" (a scale for each row) or "int4" (a scale for each 64
             weights); vectors are rounded to match, sums are exact or float32.
         table: fold the embedding into the first layer (exact): V x G H float32. Default: where that
-            takes 32 MB at most.
+            takes 96 MB at most.
         threads: at most so many. Default: torch's, or one where little is read.
         stored: matrices given in whole numbers, by their names in the model's state_dict.
         target: processor to emit for. Default: this one.

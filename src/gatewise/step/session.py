@@ -177,7 +177,7 @@ class Session:
         workers = min(workers, self._most)
         start = time.perf_counter()
         threads.call(self.made.address, main.address, workers)
-        pace.note(workers, steps, time.perf_counter() - start)
+        pace.note(workers, steps, start, time.perf_counter())
         self.times += steps
         self.record = collect(self.probes, self._recorded, begin, steps)
         return steps
