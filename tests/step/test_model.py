@@ -118,21 +118,6 @@ def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(dtype: str) -> N
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_weights_beyond_the_caches_give_the_same_bits(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, x = _model(hidden_size=50, vocab_size=300), _tokens(6, 5, 300)
-    near = StepModel(model, dtype)
-    expected = near.start(5).push(x)
-    monkeypatch.setattr("gatewise.step.core.cache_bytes", lambda: near.read_bytes() // 3)
-    far = StepModel(model, dtype)
-    assert far.core.far
-    assert not near.start(1).core.near(9) < 1024
-    for width in (1, 2, 5):
-        assert torch.equal(far.start(width).push(x[:, :width]), expected[:, :width])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_two_threads_give_the_same_bits_as_one(dtype: str) -> None:
     model, x = _model(hidden_size=50, vocab_size=300), _tokens(40, 3, 300)
     torch.set_num_threads(2)

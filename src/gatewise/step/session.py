@@ -109,7 +109,7 @@ class Session:
             )
         for name, given in (("project", core.project), ("decode", core.decode)):
             if given is not None:
-                blocks[name] = _Block(made.arguments[name], common | given.values())
+                blocks[name] = _Block(made.arguments[name], given.values() | {"B": self.batch})
         if core.decode is not None:
             blocks["sample"] = _Block(made.arguments["sample"], self._sampling())
         blocks["main"] = _Block(made.arguments["main"], common | self._main_values(blocks))
