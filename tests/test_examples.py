@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import gatewise as gw
 from gatewise.checkpoint import RunFolder
 from gatewise.mappings import LanguageModelOptions, StreamOptions
 from gatewise.text.corpora import build_corpus
@@ -44,3 +45,17 @@ def test_the_five_controls_are_exact(
     out = capsys.readouterr().out
     assert out.count("  exact ") == 5
     assert "NOT" not in out
+
+
+@pytest.mark.parametrize("engine", ["step", "compiled"])
+def test_fast_engines_are_exact_but_for_their_tanh(run: Path, engine: str) -> None:
+    """Four of the controls bit for bit; h = tanh(c) to some roundings of tanh."""
+    example = runpy.run_path(str(EXAMPLES / "controls.py"))
+    opened, units = gw.load(run), [1, 5]
+    found = example["checks"](opened, example["TEXT"], 1, units, engine)
+    assert {what for what, holds in found.items() if not holds} <= {"output on: h[t] = tanh(c[t])"}
+    control = gw.Control.on("o", layer=1, units=units)
+    on = example["rows"](opened, example["TEXT"], 1, engine, control)
+    expected = on["c"][:, units].double().tanh()
+    error = (on["h"][:, units] - expected).abs() / expected.abs().clamp(min=1e-30)
+    assert float(error.max()) < 12 * 2.0**-23  # as tests/engine/test_lanes.py has it
