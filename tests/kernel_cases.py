@@ -7,12 +7,14 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
 import gatewise as gw
 from gatewise.cells.base import as_state
+from gatewise.errors import EngineError
 from gatewise.types import state_tensors
 from parity import ENGINES, random_state, spread
 from tolerances import assert_close
@@ -162,6 +164,28 @@ def controls() -> dict[str, Any]:
             | gw.Control.add(n, torch.arange(13.0) / 50)
         ),
     }
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "projection": ({"proj_size": 2}, {}, "there is a projection"),
+    "layer norm": ({"cell": "lstm_layer_norm"}, {}, "layer_norm reads other units"),
+    "no step": ({}, {"lengths": None, "steps": 0}, "no step or no column"),
+    "record with gradient": ({}, {"record": gw.Record("f", grad=True)}, "carry gradients"),
+    "learned control": (
+        {},
+        {"control": gw.Control.set("f", torch.ones(4, requires_grad=True))},
+        "asks for a gradient",
+    ),
+}
+"""What kernels refuse: how the stack is made and called, and the reason given."""
+
+
+def check_refusal(engine: str, case: str) -> None:
+    options, call, reason = REFUSED[case]
+    stack = gw.Stack(**{"cell": "lstm", "input_size": 3, "hidden_size": 4, **options})
+    call = dict(call)
+    with pytest.raises(EngineError, match=reason):
+        stack(torch.zeros(call.pop("steps", 5), 2, 3), engine=engine, **call)
 
 
 LEAVES = ["a.p", "a.q", "a.x.r", "a.h.r", "s.h", "s.c", "number"]

@@ -15,13 +15,14 @@ from torch import Tensor
 
 import gatewise as gw
 import kernel_cases
-from gatewise.errors import EngineError
 from kernel_cases import (
     BATCH,
     CELLS,
     INPUT,
+    REFUSED,
     STEPS,
     build,
+    check_refusal,
     controls,
     expressions,
     numbers,
@@ -191,24 +192,9 @@ def test_a_graph_is_used_twice() -> None:
     assert torch.equal(first, torch.autograd.grad(cost, x)[0])
 
 
-REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "projection": ({"proj_size": 2}, {}, "there is a projection"),
-    "layer norm": ({"cell": "lstm_layer_norm"}, {}, "layer_norm reads other units"),
-    "record with gradient": ({}, {"record": gw.Record("f", grad=True)}, "carry gradients"),
-    "learned control": (
-        {},
-        {"control": gw.Control.set("f", torch.ones(4, requires_grad=True))},
-        "asks for a gradient",
-    ),
-}
-
-
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_it_cannot_do_it_says(case: str) -> None:
-    options, call, reason = REFUSED[case]
-    stack = gw.Stack(**{"cell": "lstm", "input_size": 3, "hidden_size": 4, **options})
-    with pytest.raises(EngineError, match=reason):
-        stack(torch.zeros(5, 2, 3), engine="compiled", **call)
+    check_refusal("compiled", case)
 
 
 @settings(max_examples=10)

@@ -20,8 +20,10 @@ from kernel_cases import (
     BATCH,
     CELLS,
     INPUT,
+    REFUSED,
     STEPS,
     build,
+    check_refusal,
     controls,
     expressions,
     numbers,
@@ -266,26 +268,10 @@ def test_inference_mode_and_strided_tensors() -> None:
 
 # --- what it refuses -----------------------------------------------------------------------------
 
-REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "projection": ({"proj_size": 2}, {}, "there is a projection"),
-    "layer norm": ({"cell": "lstm_layer_norm"}, {}, "layer_norm reads other units"),
-    "no step": ({}, {"lengths": None, "steps": 0}, "no step or no column"),
-    "record with gradient": ({}, {"record": gw.Record("f", grad=True)}, "carry gradients"),
-    "learned control": (
-        {},
-        {"control": gw.Control.set("f", torch.ones(4, requires_grad=True))},
-        "asks for a gradient",
-    ),
-}
-
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_it_cannot_do_it_says(case: str) -> None:
-    options, call, reason = REFUSED[case]
-    stack = gw.Stack(**{"cell": "lstm", "input_size": 3, "hidden_size": 4, **options})
-    call = dict(call)
-    with pytest.raises(EngineError, match=reason):
-        stack(torch.zeros(call.pop("steps", 5), 2, 3), engine="cuda", **call)
+    check_refusal("cuda", case)
 
 
 def test_float64_weights_under_autocast_are_refused() -> None:

@@ -17,9 +17,9 @@ from gatewise.cells.base import Law, Weights, start_state
 from gatewise.engine.base import Direction, Plan, autocast_dtype
 from gatewise.engine.cpu.layout import Variant, refusal
 from gatewise.engine.layers import Rules
-from gatewise.engine.probing import Action
-from gatewise.engine.recorder import Recorder, recorded_names
+from gatewise.engine.recorder import recorded_names
 from gatewise.engine.reference import ReferenceEngine
+from gatewise.engine.tables import table
 from gatewise.probe import Rule
 
 
@@ -67,9 +67,7 @@ def prepare(
     recorded = () if plan.record is None else tuple(recorded_names(direction, plan.record))
     cut = _cuts(direction, plan, valid)
     state = _started(direction, plan, valid, x, state)
-    controls = {
-        name: _table(direction, plan, name, acting, x, dtype) for name, acting in rules.items()
-    }
+    controls = _controls(direction, plan, rules, x, dtype)
     tensors = [x, weights.ih, weights.hh, *weights.params.values(), *state.values()]
     tensors += [t for t in (weights.b_ih, weights.b_hh) if t is not None]
     variant = Variant(
@@ -97,7 +95,23 @@ def prepare(
     )
 
 
-def refusal_of_rules(rules: Sequence[Rule]) -> str | None:
+def refusal_of_plan(plan: Plan, x: Tensor, dtypes: Collection[torch.dtype]) -> str | None:
+    """Why kernels that compute unit by unit cannot honour the plan, or None."""
+    if plan.special is not None or torch.compiler.is_compiling():
+        return f"{plan.special or 'torch.compile'} is active"
+    if x.shape[0] == 0 or x.shape[1] == 0:
+        return "there is no step or no column"
+    if plan.record is not None and plan.record.grad:
+        return "what is recorded should carry gradients"
+    if plan.control is not None and (why := _refusal_of_rules(plan.control.rules)):
+        return why
+    for direction in plan.directions:
+        if why := _refusal_of(direction, plan, dtypes):
+            return why
+    return None
+
+
+def _refusal_of_rules(rules: Sequence[Rule]) -> str | None:
     """Why a table cannot hold these rules, or None."""
     for rule in rules:
         if not isinstance(rule.value, Tensor):
@@ -112,7 +126,7 @@ def refusal_of_rules(rules: Sequence[Rule]) -> str | None:
     return None
 
 
-def refusal_of(direction: Direction, plan: Plan, dtypes: Collection[torch.dtype]) -> str | None:
+def _refusal_of(direction: Direction, plan: Plan, dtypes: Collection[torch.dtype]) -> str | None:
     """Why kernels that compute unit by unit cannot run this direction, or None."""
     law, weights = direction.law, direction.weights
     if weights.hr is not None:
@@ -163,69 +177,18 @@ def _cuts(direction: Direction, plan: Plan, valid: Tensor | None) -> Tensor | No
     return cut
 
 
-def _table(
-    direction: Direction,
-    plan: Plan,
-    name: str,
-    rules: Sequence[Rule],
-    x: Tensor,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """What the rules on a name make of a value v, as alpha v + beta: (T or 1, B, H) each.
-
-    Where they select a number alpha is NaN, where they select a value of a tensor it is infinite.
-    """
-    steps, batch, units = x.shape[0], x.shape[1], direction.width(name)
-    actions = [Action(rule, plan.start, batch) for rule in rules]
-    moving = any(
-        r.time is not None or (isinstance(r.value, Tensor) and r.value.ndim > 2) for r in rules
-    )
+def _controls(
+    direction: Direction, plan: Plan, rules: Rules, x: Tensor, dtype: torch.dtype
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name -> alpha and beta, (T or 1, B, H) each."""
     # many small steps: where x is on another device, each would be a launch
-    ones = torch.ones(batch, units, dtype=dtype, device="cpu")
-    zeros = torch.zeros_like(ones)
-    rows = [_row(actions, t, ones, zeros) for t in range(steps if moving else 1)]
-    alpha, beta = (torch.stack(side) for side in zip(*rows, strict=True))
-    return alpha.to(x.device), beta.to(x.device)
-
-
-def _row(
-    actions: Sequence[Action], step: int, alpha: Tensor, beta: Tensor
-) -> tuple[Tensor, Tensor]:
-    for action in actions:
-        alpha, beta = action.compose(alpha, beta, step)
-    return alpha.detach(), beta.detach()
-
-
-def recorded(
-    slots: Mapping[str, Tensor],
-    direction: Direction,
-    plan: Plan,
-    valid: Tensor | None,
-    like: Tensor,
-) -> dict[str, Tensor]:
-    """Path -> recorded values, of the steps, units and columns asked for.
-
-    Args:
-        slots: name -> (T, B, H).
-        direction, plan, valid: as given to the engine.
-        like: a tensor (T, B, ...) of the dtype of recorded values.
-    """
-    if plan.record is None:
-        return {}
-    recorder = Recorder(direction, plan, plan.record, like.shape[0])
-    if not recorder.rows:
-        return recorder.finish_empty(like)
-    if recorder.takes_all(like.shape[0]):
-        return {
-            direction.full(name): value if valid is None else torch.where(valid, value, 0.0)
-            for name, value in slots.items()
-        }
-    order = reversed(recorder.rows) if direction.reverse else recorder.rows
-    for t in order:
-        for name in recorder.names:
-            recorder.put(name, slots[name][t], t, None if valid is None else valid[t])
-        recorder.end_step(t)
-    return recorder.finish()
+    like = torch.empty(0, dtype=dtype, device="cpu")
+    found = {}
+    for name, acting in rules.items():
+        shape = (x.shape[0], x.shape[1], direction.width(name))
+        one = table(acting, plan.start, shape, like)
+        found[name] = one.alpha.detach().to(x.device), one.beta.detach().to(x.device)
+    return found
 
 
 def _again(

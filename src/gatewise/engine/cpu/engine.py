@@ -14,7 +14,8 @@ from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.target import unsupported
 from gatewise.engine.layers import Part, Rules, run_layers
-from gatewise.engine.preparing import prepare, recorded, refusal_of, refusal_of_rules
+from gatewise.engine.preparing import prepare, refusal_of_plan
+from gatewise.engine.recorder import collect
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _WORTHWHILE = 4096  # steps x columns x units; depends on the plan alone, so that a run repeats
@@ -38,18 +39,7 @@ class CompiledEngine:
             return f"it computes float32, float64 and bfloat16 on CPUs, not {x.dtype} on {x.device.type}"
         if autocast_dtype(x) not in (None, torch.bfloat16):
             return f"autocast is on, to {autocast_dtype(x)}"
-        if plan.special is not None or torch.compiler.is_compiling():
-            return f"{plan.special or 'torch.compile'} is active"
-        if x.shape[0] == 0 or x.shape[1] == 0:
-            return "there is no step or no column"
-        if plan.record is not None and plan.record.grad:
-            return "what is recorded should carry gradients"
-        if plan.control is not None and (why := refusal_of_rules(plan.control.rules)):
-            return why
-        for direction in plan.directions:
-            if why := refusal_of(direction, plan, _DTYPES):
-                return why
-        return None
+        return refusal_of_plan(plan, x, _DTYPES)
 
     def reluctance(self, plan: Plan, x: Tensor) -> str | None:
         """A first call compiles; where little is computed it would never be worth it."""
@@ -102,4 +92,4 @@ def _run(
     h, final = run(
         job, x, weights.ih, weights.hh, weights.b_ih, weights.b_hh, weights.params, setting.state
     )
-    return Part(h, final, recorded(setting.slots, direction, plan, valid, x))
+    return Part(h, final, collect(setting.slots, direction, plan, valid, x))

@@ -12,7 +12,8 @@ from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cuda.direction import Dtypes, Job, run
 from gatewise.engine.cuda.making import Card, Platform, kernels
 from gatewise.engine.layers import Part, Rules, run_layers
-from gatewise.engine.preparing import prepare, recorded, refusal_of, refusal_of_rules
+from gatewise.engine.preparing import prepare, refusal_of_plan
+from gatewise.engine.recorder import collect
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _MOST = 1 << 31  # a kernel counts the units of a step in 32 bits
@@ -39,18 +40,11 @@ class CudaEngine:
         """Why the kernels cannot honour the plan, or None."""
         if x.device.type != self._platform.device or x.dtype not in _DTYPES:
             return f"it computes floating-point numbers on CUDA, not {x.dtype} on {x.device.type}"
-        if plan.special is not None or torch.compiler.is_compiling():
-            return f"{plan.special or 'torch.compile'} is active"
-        if x.shape[0] == 0 or x.shape[1] == 0:
-            return "there is no step or no column"
-        if plan.record is not None and plan.record.grad:
-            return "what is recorded should carry gradients"
-        if plan.control is not None and (why := refusal_of_rules(plan.control.rules)):
+        if why := refusal_of_plan(plan, x, _DTYPES):
             return why
         low = autocast_dtype(x)
         for direction in plan.directions:
-            why = refusal_of(direction, plan, _DTYPES) or _refusal_of_sizes(direction, x, low)
-            if why is not None:
+            if why := _refusal_of_sizes(direction, x, low):
                 return why
         return None
 
@@ -94,4 +88,4 @@ def _run(
         setting.state,
     )
     like = h.new_empty((*h.shape[:2], 0), dtype=dtypes.wide)
-    return Part(h, final, recorded(setting.slots, direction, plan, valid, like))
+    return Part(h, final, collect(setting.slots, direction, plan, valid, like))
