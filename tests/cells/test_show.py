@@ -43,6 +43,20 @@ def test_a_user_cell_is_shown() -> None:
     assert "where(" in shown.gradients
 
 
+def test_a_linear_recurrence_is_shown_as_a_scan() -> None:
+    assert gw.show(gw.cells.MinGRU).scan == "h[t] = (1 - z) * h[t-1] + z * a.n"
+    assert "as a scan\nh[t] = f * h[t-1] + i * a.g" in str(gw.show(gw.cells.MinLSTM))
+    assert gw.show(gw.cells.LSTM).scan == ""
+
+    @gw.cell
+    def memory(a: Any, s: Any) -> Any:
+        f = gw.sigmoid(a.x.f)
+        c = s.c - (f - a.x.z)
+        return {"h": gw.tanh(c), "c": c}, {"f": f}
+
+    assert gw.show(memory).scan == "c[t] = c[t-1] - (f - a.x.z)\nh[t] = tanh(c)"
+
+
 def test_other_things_are_refused() -> None:
     with pytest.raises(OptionError, match="takes a cell"):
         gw.show(3)  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ from gatewise.cells.base import Cell, Law
 from gatewise.cells.derive import differentiate
 from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph, text
+from gatewise.cells.linear import recurrence
+from gatewise.cells.linear import refusal as no_scan
 from gatewise.cells.rounds import Round
 from gatewise.errors import OptionError
 
@@ -40,6 +42,8 @@ class Shown:
         keeps: the values that the backward pass reads, besides the states.
         reads_past: whether the pre-activations depend on h[t-1]; where they do not, the cell is a
             linear recurrence or no recurrence at all.
+        scan: of a linear recurrence, one line for each state, with its factor and what is added: what
+            the scan engine computes for all times at once; else "".
     """
 
     name: str
@@ -49,6 +53,7 @@ class Shown:
     gradients: str
     keeps: tuple[str, ...]
     reads_past: bool
+    scan: str
 
     @property
     def text(self) -> str:
@@ -56,7 +61,8 @@ class Shown:
         head = f"{self.name}: {self.paper}" if self.paper else self.name
         keeps = ", ".join(self.keeps) or "nothing"
         body = self.gradients or "(a value reads other units: not unit by unit)"
-        return f"{head}\n\n{self.equations}\n\ngradients\n{body}\n\nbackward keeps: {keeps}"
+        scan = f"as a scan\n{self.scan}\n\n" if self.scan else ""
+        return f"{head}\n\n{self.equations}\n\n{scan}gradients\n{body}\n\nbackward keeps: {keeps}"
 
     def __str__(self) -> str:
         return self.text
@@ -95,7 +101,26 @@ def show(cell: Cell | type[Cell] | Law) -> Shown:
         "\n".join(lines),
         tuple(writer.read),
         bool(law.recurrent_blocks) or graph.reads_h,
+        _scan(law),
     )
+
+
+def _scan(law: Law) -> str:
+    """A linear recurrence, state by state in the order in which they are computed."""
+    if no_scan(law):
+        return ""
+    found = recurrence(law)
+    return "\n".join(_affine(law.graph, n, found.alpha[n], found.beta[n]) for n in found.order)
+
+
+def _affine(graph: Graph, state: str, alpha: Expr, beta: Expr) -> str:
+    """``c[t] = f * c[t-1] + i * a.g``; a factor of 0 or 1, and what adds nothing, is left out."""
+    writer = _Writer(graph, defined=state)
+    factor, past = writer.text(alpha, _BINDING["mul"]), f"{state}[t-1]"
+    terms = [] if factor == "0" else [past if factor == "1" else f"{factor} * {past}"]
+    added = writer.text(beta, _BINDING["add"] + 1 if terms else 0)
+    terms += [] if added == "0" and terms else [added]
+    return f"{state}[t] = {' + '.join(terms)}".replace(" + -", " - ")
 
 
 def _parts(one: Round, law: Law) -> tuple[str, str]:
@@ -126,11 +151,11 @@ def _input(key: tuple[str, str]) -> str:
 
 
 class _Writer:
-    """Writes gradients in terms of the named values."""
+    """Writes nodes in terms of the named values, but for the one that is being `defined`."""
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._names = {id(graph.nodes[i]): name for i, name in graph.names.items()}
+    def __init__(self, graph: Graph, defined: str = "") -> None:
+        names = graph.names.items()
+        self._names = {id(graph.nodes[i]): name for i, name in names if name != defined}
         self.read: dict[str, None] = {}
 
     def text(self, node: Expr, binding: int = 0) -> str:

@@ -70,6 +70,11 @@ def evaluate(
         corpus = build_corpus(data, tokenizer=opened.tokenizer, fractions=cut, errors=errors)
         for note in corpus.notes:
             screen.say(f"note: {note}")
+        if any(each.unknown for each in corpus.splits.values()):
+            screen.say(
+                "note: what is not in the vocabulary is predicted as one unknown token, whatever it "
+                "stands for: figures per character come out lower than if it had to be spelled"
+            )
         parts = _named(corpus.splits, cut) if part == "all" else _one(corpus.splits, part)
         figures = {
             name: opened.evaluate(tokens, batch_size=batch_size, engine=opening.engine).summary()
