@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -578,6 +580,23 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> No
     with pytest.raises(FailedError, match="cannot write what is recorded") as caught:
         gw.Stack("gru", I, H)(torch.randn(3, B, I), record=Record("z", to=file))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_chunk_that_does_not_fit_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(file: Any, **_: Any) -> None:
+        file.write(b"half a chunk")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stack = gw.Stack("gru", I, H)
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "savez", fill)
+        with pytest.raises(FailedError, match="No space left"):
+            stack(torch.randn(3, B, I), record=Record("z", to=tmp_path))
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    stack(torch.randn(3, B, I), record=Record("z", to=tmp_path))
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
 
 
 def test_no_recorded_time_gives_empty_rows_for_every_name() -> None:

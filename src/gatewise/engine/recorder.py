@@ -195,13 +195,22 @@ def _send(sink: object, path: str, value: Tensor, times: Tensor) -> None:
     values = value.float() if value.dtype == torch.bfloat16 else value
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _new_chunk(folder, int(times.min())) as file:
-            np.savez(file, values=values.cpu().numpy(), times=times.numpy())
+        _write_chunk(_new_chunk(folder, int(times.min())), values, times)
     except OSError as error:
         raise FailedError(
             f"cannot write what is recorded to {folder}: {error.strerror or error}; "
             "give Record(to=...) a folder with room that may be written"
         ) from error
+
+
+def _write_chunk(file: BinaryIO, values: Tensor, times: Tensor) -> None:
+    """All of it, or no file: half a chunk could not be read."""
+    try:
+        with file:
+            np.savez(file, values=values.cpu().numpy(), times=times.numpy())
+    except BaseException:
+        Path(file.name).unlink(missing_ok=True)
+        raise
 
 
 def _new_chunk(folder: Path, first: int) -> BinaryIO:
