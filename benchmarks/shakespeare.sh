@@ -5,7 +5,7 @@
 set -eu
 text=$1 out=$2
 for seed in 1 2 3; do
-    gatewise train lm "$text" --preset char --minutes 3 --fractions 0.9,0.1,0 --seed "$seed" \
+    gatewise train lm "$text" --preset char-small --minutes 3 --fractions 0.9,0.1,0 --seed "$seed" \
         --out "$out/seed$seed"
     gatewise eval "$out/seed$seed" --json > "$out/seed$seed.json"
     cat "$out/seed$seed.json"

@@ -16,6 +16,7 @@ import pytest
 from gatewise.checkpoint import load_checkpoint
 from gatewise.cli import settings
 
+TINY = ("--preset", "tiny", "--hidden-size", "8", "--embedding-size", "4", "--bptt", "256")
 SMALL = ("--preset", "tiny", "--steps", "3", "--hidden-size", "8", "--embedding-size", "4")
 
 
@@ -33,6 +34,14 @@ def test_a_run_is_made_and_its_result_said(gatewise: Any, text: Path, tmp_path: 
     assert "vocabulary: " in called.err
     assert f"gatewise complete {out}" in called.err
     assert stored(out, "model")["hidden_size"] == 8
+
+
+def test_a_text_read_many_times_gets_a_hint(gatewise: Any, text: Path, tmp_path: Path) -> None:
+    often = gatewise("train", "lm", text, "--out", tmp_path / "a", *TINY, "--epochs", "9")
+    assert "--preset char-small" in often.err
+    dropped = ("--epochs", "9", "--dropout", "0.5")
+    held = gatewise("train", "lm", text, "--out", tmp_path / "b", *TINY, *dropped)
+    assert "char-small" not in held.err
 
 
 def test_json_is_all_of_standard_output(gatewise: Any, text: Path, tmp_path: Path) -> None:

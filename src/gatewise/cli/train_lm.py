@@ -34,6 +34,8 @@ from gatewise.train import (
 
 KINDS = (TextOptions, LanguageModelOptions, StreamOptions, TrainOptions)
 DEFAULT_PRESET = "char"
+OFTEN, LITTLE = 8, 0.3
+"""Passes over a text from which on a model learns it by heart, with less dropout than that."""
 
 if TYPE_CHECKING:
     TextFlags: TypeAlias = TextOptions
@@ -120,6 +122,15 @@ def train_lm(
         screen.out_json(result.to_dict())
     else:
         show_result(result)
+        if (
+            result.epochs > OFTEN
+            and chosen.model.dropout < LITTLE
+            and chosen.text.tokenizer == "char"
+        ):
+            screen.say(
+                f"the text was read {result.epochs:.0f} times: --preset char-small, with more dropout "
+                "and a higher learning rate, is made for that"
+            )
         screen.say(f'next: gatewise complete {out} "..."   or   gatewise generate {out}')
     return 0
 
