@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,55 @@ from gatewise.noise import Noise
 from gatewise.probe import Control, Record, active_control, controlled
 from gatewise.types import State
 from gatewise.unrolling import Unrolled, check_input, drop_weights, run_plan, zoneout_masks
+
+
+@dataclass(frozen=True)
+class StateForm:
+    """One state of several layers and directions: (L D, B, H) tensors, or a tuple where sizes differ.
+
+    Args:
+        law: of the cell.
+        sizes: units of each direction of each layer.
+        proj_size: of the projected h; 0: none.
+    """
+
+    law: Law
+    sizes: tuple[int, ...]
+    proj_size: int = 0
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all are of one size."""
+        return len(set(self.sizes)) == 1
+
+    def split(self, state: State) -> Sequence[State]:
+        """The state of each direction.
+
+        Raises:
+            ShapeError: if there are not as many, or they are of another size.
+        """
+        count = len(self.sizes)
+        if state is None:
+            return [None] * count
+        if not self.uniform:
+            if not isinstance(state, tuple) or len(state) != count:
+                raise ShapeError(f"expected a tuple of {count} states, one per layer and direction")
+            return state
+        parts = state_parts(self.law, state)
+        for name, part in zip(self.law.states, parts, strict=True):
+            if part.ndim != 3 or part.shape[0] != count:
+                size = self.proj_size if name == "h" and self.proj_size else self.sizes[0]
+                raise ShapeError(
+                    f"expected state {name} of shape ({count}, B, {size}), found {tuple(part.shape)}"
+                )
+        return [as_state([part[k] for part in parts]) for k in range(count)]
+
+    def whole(self, parts: Sequence[State]) -> State:
+        """The one state of those of all directions."""
+        if not self.uniform:
+            return tuple(parts)
+        split = [state_parts(self.law, part) for part in parts]
+        return as_state([torch.stack(same) for same in zip(*split, strict=True)])
 
 
 class Layers(nn.Module):
@@ -132,6 +181,12 @@ class Layers(nn.Module):
         """Whether all layers are of one size, so that the state is (L D, B, H) tensors."""
         return len(set(self._sizes)) == 1
 
+    @property
+    def state_form(self) -> StateForm:
+        """How the states of the layers and directions are one state."""
+        sizes = tuple(size for size in self._sizes for _ in range(self.num_directions))
+        return StateForm(self._law, sizes, self.proj_size)
+
     def _weights(self, names: Mapping[str, str]) -> Weights:
         return read_weights(self._law, {name: getattr(self, full) for name, full in names.items()})
 
@@ -172,7 +227,8 @@ class Layers(nn.Module):
             record=record,
             control=active_control(self, control),
         )
-        return replace(out, state=self._as_state(out.state))
+        assert isinstance(out.state, tuple)
+        return replace(out, state=self.state_form.whole(out.state))
 
     def directions(self) -> list[Direction]:
         """The cells of the stack as engines see them, layer by layer, without any noise."""
@@ -212,36 +268,11 @@ class Layers(nn.Module):
         )
 
     def _given_states(self, state: State, x: Tensor, directions: list[Direction]) -> States:
-        parts = self._split_state(state, len(directions))
+        parts = self.state_form.split(state)
         return tuple(
             previous_state(self._law, d.weights, part, x.shape[1], x, d.start)
             for d, part in zip(directions, parts, strict=True)
         )
-
-    def _split_state(self, state: State, count: int) -> Sequence[State]:
-        """The state of each direction."""
-        if state is None:
-            return [None] * count
-        if not self.uniform:
-            if not isinstance(state, tuple) or len(state) != count:
-                raise ShapeError(f"expected a tuple of {count} states, one per layer and direction")
-            return state
-        parts = state_parts(self._law, state)
-        for name, part in zip(self._law.states, parts, strict=True):
-            if part.ndim != 3 or part.shape[0] != count:
-                raise ShapeError(
-                    f"expected state {name} of shape ({count}, B, "
-                    f"{self._state_size(name, self.hidden_size)}), found {tuple(part.shape)}"
-                )
-        return [as_state([part[k] for part in parts]) for k in range(count)]
-
-    def _as_state(self, parts: State) -> State:
-        """One state of all directions: (L D, B, H) tensors, or a tuple where sizes differ."""
-        assert isinstance(parts, tuple)
-        if not self.uniform:
-            return parts
-        split = [state_parts(self._law, part) for part in parts]
-        return as_state([torch.stack(same) for same in zip(*split, strict=True)])
 
     def zero_state(self, batch: int) -> State:
         """The start state of `batch` columns (learned where it is, else the cell's constants)."""
@@ -255,7 +286,7 @@ class Layers(nn.Module):
                 else weight.new_full((batch, self._state_size(s, size)), value)
                 for s, value in self._law.states.items()
             ]))  # fmt: skip
-        return self._as_state(tuple(parts))
+        return self.state_form.whole(parts)
 
     def names(self) -> tuple[str, ...]:
         """Every path that can be recorded and controlled."""

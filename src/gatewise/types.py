@@ -47,3 +47,8 @@ def select(state: State, index: Tensor) -> State:
 def clone(state: State) -> State:
     """A copy of `state` that shares no memory with it."""
     return map_state(torch.Tensor.clone, state)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often `tensor` was changed in place; 0 for one of inference mode, which does not count."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -300,6 +300,21 @@ def test_large_factors_of_a_state_that_is_zero() -> None:
     assert (recurrence.scan(a, b, torch.zeros(3)) == 0).all()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("tiny", [False, True])
+def test_factors_whose_product_is_no_number_where_the_state_is_one(
+    reverse: bool, tiny: bool
+) -> None:
+    """A chunk multiplies by 1e45 what is 1e-30, or by 1e-45 what is 1e30: neither factor fits float32."""
+    grow, shrink, first = (0.1, 10.0, 1e30) if tiny else (10.0, 0.1, 1e-30)
+    a = torch.ones(2025, 1)
+    a[:45], a[45:90] = grow, shrink
+    a = a.flip(0) if reverse else a
+    start = torch.tensor([first])
+    found = recurrence.scan(a, torch.zeros(2025, 1), start, reverse=reverse)
+    torch.testing.assert_close(found[0 if reverse else -1], start, rtol=1e-4, atol=0.0)
+
+
 def test_sixteen_bits_sum_in_float32() -> None:
     stack = build("mingru", torch.float32)
     x = numbers(torch.float32)

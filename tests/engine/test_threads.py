@@ -121,6 +121,30 @@ def test_after_a_fork(child: str) -> None:
 
 
 @LINUX
+def test_the_step_engine_after_a_fork() -> None:
+    """What torch computes around the kernels: packing of large weights, costs of many tokens, streams."""
+    script("""
+from gatewise.mappings import LanguageModel, LanguageModelConfig
+from gatewise.step.generation import StepLanguageModel
+from gatewise.stream import Stream
+model = LanguageModel(LanguageModelConfig(vocab_size=2000, embedding_size=256, hidden_size=256))
+tokens = torch.randint(2000, (50, 64))
+expected = StepLanguageModel(model)(tokens).logits  # torch's own pool runs before the fork
+child = os.fork()
+if child == 0:
+    try:
+        assert torch.equal(StepLanguageModel(model)(tokens).logits, expected)
+        StepLanguageModel(model, "int8").loss(tokens, tokens)
+        Stream(model, 64, dtype="int4").push(tokens)
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error), flush=True)
+        os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+""")
+
+
+@LINUX
 def test_in_the_workers_of_a_loader() -> None:
     script("""
 class Data(torch.utils.data.Dataset):

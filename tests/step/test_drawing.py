@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.errors import OptionError
+from gatewise.errors import OptionError, ShapeError
 from gatewise.generate.choose import filtered, uniform
 from gatewise.generate.options import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
@@ -151,3 +151,45 @@ def test_broken_scores_are_reported_as_such() -> None:
 def test_options_outside_their_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(options))):
         Drawing(**options)
+
+
+@pytest.mark.parametrize(
+    "extreme", [{"temperature": 1e-39}, {"temperature": 1e-30}, {"top_p": 1e-46}, {"top_p": 1e-31}]
+)
+def test_numbers_that_vanish_in_float32_take_the_most_probable(extreme: dict[str, float]) -> None:
+    tokens = torch.arange(BATCH)
+    drawn, _ = PACKED.start(BATCH).run(tokens, 5, Drawing(**extreme))
+    expected, _ = PACKED.start(BATCH).run(tokens, 5, Drawing(temperature=0.0))
+    assert torch.equal(drawn, expected)
+
+
+def test_a_temperature_beyond_float32_draws_evenly() -> None:
+    drawn, _ = PACKED.start(BATCH).run(torch.arange(BATCH), 50, Drawing(temperature=1e39))
+    assert len(drawn.unique()) > 100
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ({"positions": torch.tensor([1])}, "positions"),
+        ({"seeds": torch.tensor([1])}, "seeds"),
+        ({"seeds": torch.rand(BATCH)}, "seeds"),
+        ({"drawing": Drawing(offsets=torch.zeros(3))}, "offsets"),
+    ],
+)
+def test_what_does_not_fit_the_columns_is_refused(call: dict[str, Any], said: str) -> None:
+    with pytest.raises(ShapeError, match=f"expected {said}"):
+        PACKED.start(BATCH).run(torch.arange(BATCH), 2, **call)
+
+
+@pytest.mark.parametrize("steps", [0, 2.5, True])
+def test_a_number_of_steps_that_is_none(steps: Any) -> None:
+    with pytest.raises(OptionError, match="steps: expected a whole number"):
+        PACKED.start(BATCH).run(torch.arange(BATCH), steps)
+
+
+def test_tokens_of_another_shape() -> None:
+    session = PACKED.start(BATCH)
+    for call in (session.push, session.feed, session.step):
+        with pytest.raises(ShapeError, match="expected tokens"):
+            call(torch.tensor(3))

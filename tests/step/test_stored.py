@@ -16,6 +16,7 @@ from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.run import LanguageRun
 from gatewise.run.export import rounded
 from gatewise.run.stored import as_dense, matrices, quantised, stored_weights
+from gatewise.step.model import StepModel
 from gatewise.text.tokenizers import build_tokenizer
 
 # torch notes once which functions a device context acts on: before they are wrapped (conftest.py)
@@ -179,3 +180,16 @@ def test_matrices_of_any_width_come_back(tmp_path: Path) -> None:
                 assert torch.equal(stored[name].scales, q.scales)
             tensors = as_dense(load_checkpoint(str(path))).tensors
             assert all(t.is_floating_point() for t in tensors.values())
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_weights_that_are_not_finite_are_not_rounded(dtype: str, broken: float) -> None:
+    """A whole number in their place would look like a model that is well."""
+    model = LanguageModel(LanguageModelConfig(vocab_size=9, embedding_size=8, hidden_size=8))
+    with torch.no_grad():
+        model.stack.weight_hh_l0[5, 3] = broken
+    with pytest.raises(EngineError, match="expected finite weights"):
+        quantised(model, dtype)
+    with pytest.raises(EngineError, match="expected finite weights"):
+        StepModel(model, dtype)

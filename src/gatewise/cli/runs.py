@@ -115,9 +115,15 @@ def _loaded(path: Path, opening: Opening) -> Run:
 def _packed(path: Path, opening: Opening) -> Run:
     """The run with the step engine's weights in the dtype asked for, or converted where it has none."""
     from gatewise.run import LanguageRun, load
+    from gatewise.run.base import DTYPES as KNOWN
     from gatewise.run.packing import WHOLE
     from gatewise.step.choose import DTYPES, refusal
 
+    if opening.dtype not in (None, *KNOWN, *DTYPES):
+        raise OptionError(
+            f"--dtype: expected one of {', '.join(dict.fromkeys((*DTYPES, *KNOWN)))}, "
+            f"found {opening.dtype!r}"
+        )
     named = opening.engine not in ("auto", "step")
     if named and opening.dtype in WHOLE:
         raise EngineError(

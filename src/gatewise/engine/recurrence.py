@@ -157,6 +157,9 @@ def _run(
     inner, added = chunks(a[head]), chunks(b[head])
     inner_cut = None if cuts is None else chunks(cuts)
     starts = _starts(inner, added, first, inner_cut, reverse)
+    if starts is None:
+        _steps(a, b, first, cut, reverse, out)
+        return
     _steps(inner, added, starts, inner_cut, reverse, chunks(out[head]))
     if whole < steps:
         last = out[head][0 if reverse else -1]
@@ -181,17 +184,23 @@ def _steps(
         h = row
 
 
-def _starts(a: Tensor, b: Tensor, first: Tensor, cut: Tensor | None, reverse: bool) -> Tensor:
-    """h before each chunk, (chunks, ...), from the chunks' rows (steps, chunks, ...)."""
+def _starts(
+    a: Tensor, b: Tensor, first: Tensor, cut: Tensor | None, reverse: bool
+) -> Tensor | None:
+    """h before each chunk, (chunks, ...), from the chunks' rows (steps, chunks, ...).
+
+    None where a product of a chunk's factors, some above 1, is no number or has vanished, though its product
+    with h may be one: then only one step after the other is right.
+    """
     product, h = torch.ones_like(b[0]), torch.zeros_like(b[0])
     for t in reversed(range(a.shape[0])) if reverse else range(a.shape[0]):
         if cut is not None:
             product, h = product.masked_fill(cut[t], 0), h.masked_fill(cut[t], 0)
         product = product * a[t]
         h = torch.addcmul(b[t], a[t], h)
-    # The product of large factors may be too large for a number where h, being 0, is not.
-    limit = torch.finfo(product.dtype).max
-    product = product.clamp(-limit, limit)
+    spoiled = ~product.isfinite() | (product == 0)
+    if bool(spoiled.any()) and bool((a.abs() > 1).any()):
+        return None
     closed = None if cut is None else cut.any(0)
     starts = torch.empty_like(h)
     count = a.shape[1]

@@ -80,6 +80,11 @@ def stored_weights(checkpoint: Checkpoint) -> tuple[str | None, dict[str, Quanti
             f"{checkpoint.path}: expected weights of bfloat16, int8 or int4 with their widths, found "
             f"{str(told)[:80]}: was it written by a later version?"
         )
+    if dtype == "bfloat16" and widths:
+        raise CheckpointError(
+            f"{checkpoint.path}: expected no widths beside bfloat16 weights, found {len(widths)}: "
+            "config and weights do not belong together"
+        )
     return dtype, {name: _read(checkpoint, name, k, dtype) for name, k in widths.items()}
 
 
@@ -121,6 +126,7 @@ def _fits(numbers: Tensor, scales: Tensor, k: int, dtype: str) -> bool:
         and numbers.ndim == scales.ndim == 2
         and len(numbers) == len(scales)
         and (numbers.shape[1], scales.shape[1]) == widths
+        and bool(scales.isfinite().all())
     )
 
 

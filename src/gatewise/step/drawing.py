@@ -8,6 +8,9 @@ from torch import Tensor
 
 from gatewise.errors import OptionError
 
+_LEAST, _MOST = 1e-30, 3e38
+"""Bounds of what divides scores, or is compared with sums, in float32."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -39,3 +42,14 @@ class Drawing:
         ):
             if not good:
                 raise OptionError(f"{name}: expected a number in its range, found {value!r}")
+
+    def as_float32(self) -> dict[str, float]:
+        """The numbers as the kernel can hold them: what would vanish or overflow there means the same.
+
+        Below the least temperature a draw is the most probable token, whatever the scores are.
+        """
+        return {
+            "temperature": 0.0 if self.temperature < _LEAST else min(self.temperature, _MOST),
+            "top_p": max(self.top_p, _LEAST),
+            "min_p": self.min_p,
+        }

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gatewise.engine.cpu import forks
 from gatewise.errors import OptionError
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.probe import Control, active_control
@@ -111,6 +112,7 @@ class StepLanguageModel:
         scores, new = self._run(tokens.shape[1], state, start, control, read)
         return StepOutput(scores, new)
 
+    @forks.alive()
     def loss(
         self,
         tokens: Tensor,
@@ -162,6 +164,7 @@ class StepLanguageModel:
         )
         return drawn, logprobs, new
 
+    @forks.alive()
     def _run(
         self,
         batch: int,
@@ -173,7 +176,7 @@ class StepLanguageModel:
         control = active_control(self._model.stack, control)
         with self._session(batch, control) as session:
             if isinstance(state, Tensor) and state.ndim == 2:
-                session.memory.copy_(state)
+                session.restore((state, session.times))
             else:
                 session.packed_state(self.packed, state)
             session.times.copy_(torch.as_tensor(start))

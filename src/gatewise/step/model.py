@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gatewise.cells.base import start_state, state_parts
 from gatewise.engine.base import Direction
+from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.step.formats import FORMATS, Format, Quantised
 from gatewise.engine.cpu.step.products import Target
 from gatewise.engine.cpu.step.program import REALS, ROWS, TABLE, host
@@ -62,14 +63,16 @@ class _Packed:
         self.dtype = dtype
         self._form: Format = FORMATS[dtype]
         self._target = host() if target is None else target
-        self._stack: Layers = model.stack if isinstance(model, LanguageModel) else model
-        self._directions: tuple[Direction, ...] = tuple(self._stack.directions())
+        # not the stack itself: what is packed must not keep it alive (see `packed`)
+        stack: Layers = model.stack if isinstance(model, LanguageModel) else model
+        self._names, self._states = stack.names(), stack.state_form
+        self._directions: tuple[Direction, ...] = tuple(stack.directions())
         self._start = self._start_row()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every path that can be recorded and controlled."""
-        return self._stack.names()
+        return self._names
 
     def bytes(self) -> int:
         """Bytes in memory."""
@@ -105,15 +108,14 @@ class _Packed:
         parts = tuple(
             next(iter(p.values())) if len(p) == 1 else tuple(p.values()) for p in session.parts()
         )
-        return self._stack._as_state(parts)
+        return self._states.whole(parts)
 
     def load_state(self, session: Session, state: State) -> None:
         """Let a session go on from a state of the model; None begins anew."""
         if state is None:
             session.reset()
             return
-        law = self._stack._law
-        split = self._stack._split_state(state, len(self._directions))
+        law, split = self._states.law, self._states.split(state)
         session.set_parts(
             [dict(zip(law.states, state_parts(law, part), strict=True)) for part in split]
         )
@@ -136,6 +138,7 @@ class StepModel(_Packed):
         EngineError: if the model cannot be packed; the message says why.
     """
 
+    @forks.alive()
     def __init__(
         self,
         model: LanguageModel,
@@ -192,6 +195,7 @@ class StepModel(_Packed):
 class StepStack(_Packed):
     """A stack packed for streaming; arguments as for `StepModel`."""
 
+    @forks.alive()
     def __init__(
         self,
         stack: Layers,

@@ -12,6 +12,7 @@ from gatewise.engine.cpu.step.formats import Quantised
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.stack import Layers
 from gatewise.step.model import StepModel, StepStack
+from gatewise.types import version_of
 
 _Version = tuple[tuple[int, int], ...]
 _KNOWN: WeakKeyDictionary[nn.Module, dict[str, tuple[_Version, StepModel | StepStack]]] = (
@@ -51,8 +52,8 @@ def packed_stack(stack: Layers, dtype: str) -> StepStack:
 
 
 def _version(model: nn.Module) -> _Version:
-    """Changes where a weight is changed in place or replaced."""
-    return tuple((p.data_ptr(), p._version) for p in model.parameters())
+    """Changes where a weight is changed in place or replaced; not where that is done behind its back, by `.data`."""
+    return tuple((p.data_ptr(), version_of(p)) for p in model.parameters())
 
 
 def _find(model: nn.Module, dtype: str) -> StepModel | StepStack | None:

@@ -20,7 +20,10 @@ from gatewise.engine.recorder import (
     recorded_steps,
     times_of,
 )
+from gatewise.errors import EngineError
 from gatewise.probe import Control, Record, Records, Rule
+from gatewise.step.choose import refusal_of_control
+from gatewise.types import version_of
 from gatewise.unrolling import check_kinds
 
 
@@ -47,6 +50,8 @@ def prepare(
     plan = Plan(tuple((d,) for d in directions), record=record or None, control=control or None)
     check_record(plan)
     check_control(plan)
+    if why := refusal_of_control(control):
+        raise EngineError(f"the step engine cannot run this: {why}; name another engine")
     rules = tuple(matching_rules(plan))
     variants = tuple(
         Variant(
@@ -93,6 +98,13 @@ def moves(probes: Probes, layer: int) -> bool:
     return any(_moves(rule) for rules in probes.rules[layer].values() for rule in rules)
 
 
+def versions(probes: Probes) -> tuple[int, ...]:
+    """Changes where a tensor that a control sets is changed in place."""
+    control = probes.plan.control
+    values = [rule.value for rule in control.rules] if control else []
+    return tuple(version_of(v) for v in values if isinstance(v, Tensor))
+
+
 def slots(probes: Probes, layer: int, steps: int, batch: int, size: int) -> dict[str, Tensor]:
     """Slot -> an array (T, B, Hp) for what is recorded of a layer."""
     layout = Layout(probes.plan.directions[layer].law, probes.variants[layer])
@@ -123,3 +135,12 @@ def collect(
         record |= recorder.finish()
     assert plan.record is not None
     return Records(record, times_of(start, recorded_steps(plan, plan.record, steps)))
+
+
+def joined(found: Sequence[Records | None]) -> Records | None:
+    """The records of successive calls as one; of steps that nobody asked for they hold no row."""
+    records = [one for one in found if one is not None]
+    if not records:
+        return None
+    values = {n: torch.cat([one[n] for one in records]) for n in records[0]}
+    return Records(values, torch.cat([one.times for one in records]))

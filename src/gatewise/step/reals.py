@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import ShapeError
+from gatewise.step.probes import joined
 from gatewise.step.session import Session
 
 
@@ -22,9 +23,12 @@ class RealSession(Session):
         """h of the last layer (T, B, H) after each of the inputs (T, B, I)."""
         x = self._checked(x)
         found = torch.empty(len(x), self.batch, self.core.directions[-1].weights.hidden_size)
+        records = []
         for t in range(len(x)):
             self._call(1, x=x[t].data_ptr())
             found[t] = self._last()
+            records.append(self.record)
+        self.record = joined(records)
         return found
 
     def _last(self) -> Tensor:
@@ -37,5 +41,9 @@ class RealSession(Session):
             raise ShapeError(
                 f"expected x of shape (T, {self.batch}, {self.core.input_size}), "
                 f"found {tuple(x.shape)}"
+            )
+        if x.device.type != "cpu" or x.dtype == torch.float64:
+            raise ShapeError(
+                f"expected x of torch.float32 on the CPU, found {x.dtype} on {x.device}: use x.to(...)"
             )
         return x.detach().float().contiguous()

@@ -19,7 +19,7 @@ from gatewise.engine.cpu.step.sampling import CHUNK
 from gatewise.errors import OptionError, ShapeError
 from gatewise.probe import Control, Record, Records
 from gatewise.step.core import Core
-from gatewise.step.probes import Probes, collect, moves, prepare, slots, tables
+from gatewise.step.probes import Probes, collect, moves, prepare, slots, tables, versions
 from gatewise.types import State
 
 _SLACK = 64  # numbers after the last row that a register may touch
@@ -87,6 +87,7 @@ class Session:
         self._blocks = self._make_blocks()
         self._main = self._blocks["main"]
         self._recorded: list[dict[str, Tensor]] = []
+        self._asked_versions: tuple[int, ...] | None = None
 
     # --- memory ----------------------------------------------------------------------------------
 
@@ -201,12 +202,12 @@ class Session:
                 self._recorded.append(own)
 
     def _place_controls(self, begin: int | Tensor, steps: int) -> None:
-        self._tables: list[dict[str, tuple[Tensor, Tensor]]]
-        if hasattr(self, "_tables") and not any(
-            moves(self.probes, n) for n in range(len(self.core.layers))
-        ):
+        asked = versions(self.probes)
+        moving = any(moves(self.probes, n) for n in range(len(self.core.layers)))
+        if not moving and asked == self._asked_versions:
             return
-        self._tables = []
+        self._asked_versions = asked
+        self._tables: list[dict[str, tuple[Tensor, Tensor]]] = []
         for number, part in enumerate(self.core.layers):
             size, block = part.numbers["Hp"], self._blocks[f"layer{number}"]
             own = tables(self.probes, number, begin, steps, self.batch, size)
@@ -284,4 +285,10 @@ class Session:
         """Go on from states (B, H), layer by layer."""
         for d, here, part in zip(self.core.directions, self.core.places[0], parts, strict=True):
             for name, at in here.items():
-                self.memory[:, at : at + d.weights.hidden_size] = part[name]
+                value, units = part[name].detach(), d.weights.hidden_size
+                if value.shape != (self.batch, units):
+                    raise ShapeError(
+                        f"expected a state {name} of shape ({self.batch}, {units}), "
+                        f"found {tuple(value.shape)}"
+                    )
+                self.memory[:, at : at + units] = value

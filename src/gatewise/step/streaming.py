@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gatewise.engine.cpu import forks
 from gatewise.errors import EngineError
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.probe import Control, Record, Records, active_control
@@ -75,6 +76,7 @@ class Stepping:
         self._session = self._owner.start(batch, record=record, control=control)
         self._acting = control
 
+    @forks.alive()
     def push(self, inputs: Tensor, times: Tensor) -> tuple[Tensor, Records | None]:
         """What the net gives for each step, and what was recorded; `times` (B,) are those of the first."""
         session = self._current()

@@ -17,18 +17,19 @@ class TokenSession(Session):
 
     def step(self, tokens: Tensor) -> Tensor:
         """Scores (B, V) after one token (B,) for each column."""
-        return self.push(tokens.unsqueeze(0))[0]
+        return self.push(tokens.unsqueeze(0) if tokens.ndim else tokens)[0]
 
     def push(self, tokens: Tensor) -> Tensor:
         """Scores (T, B, V) after each of tokens (T, B)."""
-        steps = len(tokens)
-        row = self._row()
+        tokens = self._checked(tokens)
+        steps, row = len(tokens), self._row()
         scores = torch.empty(steps, self.batch, row)
         self._tokens_call(tokens, steps, scores, self.batch * row, every=1, draw=0)
         return scores[..., : self.core.outputs]
 
     def feed(self, tokens: Tensor) -> Tensor:
         """Scores (B, V) after the last of tokens (T, B): a prompt."""
+        tokens = self._checked(tokens)
         scores = torch.empty(self.batch, self._row())
         self._tokens_call(tokens, len(tokens), scores, 0, every=0, draw=0)
         return scores[:, : self.core.outputs]
@@ -55,10 +56,14 @@ class TokenSession(Session):
         Returns:
             tokens (steps, B), and their log-probabilities (steps, B); zeros where not asked for.
         """
-        if steps < 1:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise OptionError(f"steps: expected a whole number of 1 or more, found {steps!r}")
         drawing = drawing or Drawing()
-        given = self._checked(tokens if tokens.ndim == 2 else tokens.unsqueeze(0))
+        given = self._checked(tokens if tokens.ndim != 1 else tokens.unsqueeze(0))
+        seeds, positions = (
+            self._for_columns("seeds", seeds),
+            self._for_columns("positions", positions),
+        )
         total = len(given) + steps - 1
         line = torch.empty(total + 1, self.batch, dtype=torch.int64)
         line[: len(given)] = given
@@ -99,6 +104,17 @@ class TokenSession(Session):
             done += steps
         del alive
 
+    def _for_columns(self, name: str, given: Tensor | None) -> Tensor | None:
+        """One whole number for each column, or None."""
+        if given is None:
+            return None
+        if given.shape != (self.batch,) or given.is_floating_point() or given.device.type != "cpu":
+            raise ShapeError(
+                f"expected {name} ({self.batch},) of whole numbers on the CPU, "
+                f"found {tuple(given.shape)} of {given.dtype} on {given.device}"
+            )
+        return given.to(torch.int64)
+
     def _scores(self) -> None:
         if not hasattr(self, "_buffer"):
             self._buffer = self._room(self.batch, self._row())
@@ -116,11 +132,14 @@ class TokenSession(Session):
         block.set("positions", alive[0].data_ptr())
         block.set("logprobs", int(drawing.logprobs))
         block.set("top_k", drawing.top_k)
-        for name in ("temperature", "top_p", "min_p"):
-            bits = struct.unpack("<I", struct.pack("<f", getattr(drawing, name)))[0]
-            block.set(name, bits)
+        for name, number in drawing.as_float32().items():
+            block.set(name, struct.unpack("<I", struct.pack("<f", number))[0])
         block.set("offsets", 0)
         if drawing.offsets is not None:
+            if drawing.offsets.shape != (self.core.outputs,):
+                raise ShapeError(
+                    f"expected offsets ({self.core.outputs},), found {tuple(drawing.offsets.shape)}"
+                )
             offsets = torch.zeros(self._row())
             offsets[: self.core.outputs] = drawing.offsets
             alive.append(offsets)
@@ -128,10 +147,11 @@ class TokenSession(Session):
         return alive
 
     def _checked(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim != 2 or tokens.shape[1] != self.batch or tokens.is_floating_point():
+        real = tokens.is_floating_point() or tokens.device.type != "cpu"
+        if tokens.ndim != 2 or tokens.shape[1] != self.batch or real:
             raise ShapeError(
-                f"expected tokens (T, {self.batch}) of whole numbers, "
-                f"found {tuple(tokens.shape)} of {tokens.dtype}"
+                f"expected tokens (T, {self.batch}) of whole numbers on the CPU, "
+                f"found {tuple(tokens.shape)} of {tokens.dtype} on {tokens.device}"
             )
         if not len(tokens):
             raise ShapeError("expected at least one token for each column, found none")
@@ -145,7 +165,7 @@ class TokenSession(Session):
     def _tokens_call(
         self, tokens: Tensor, steps: int, scores: Tensor, stride: int, *, every: int, draw: int
     ) -> None:
-        tokens = self._checked(tokens).to(torch.int64).contiguous()
+        tokens = tokens.to(torch.int64).contiguous()
         self._call(
             steps,
             tokens=tokens.data_ptr(),

@@ -26,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gatewise.errors import EngineError
+
 LINE = 64
 """Bytes of a cache line: every row and panel begins on one."""
 
@@ -116,8 +118,17 @@ class Quantised:
 
 
 def quantise(weight: Tensor, form: Format) -> Quantised:
-    """The nearest whole numbers under the scales that lose least; int8 or int4."""
+    """The nearest whole numbers under the scales that lose least; int8 or int4.
+
+    Raises:
+        EngineError: if a weight is not finite: no whole number stands for it.
+    """
     weight = weight.detach().float()
+    if not bool(weight.isfinite().all()):
+        raise EngineError(
+            f"expected finite weights to store as {form.name}, found NaN or infinity: "
+            "the model has diverged; take an earlier checkpoint"
+        )
     return _quantise8(weight) if form.name == "int8" else _quantise4(weight)
 
 
