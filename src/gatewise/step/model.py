@@ -22,8 +22,8 @@ from torch import Tensor
 from gatewise.cells.base import start_state, state_parts
 from gatewise.engine.base import Direction
 from gatewise.engine.cpu.step.formats import FORMATS, Format, Quantised
-from gatewise.engine.cpu.step.products import Target
 from gatewise.engine.cpu.step.program import REALS, ROWS, TABLE, host
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.errors import EngineError, unknown
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.probe import Control, Record

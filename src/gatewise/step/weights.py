@@ -16,7 +16,7 @@ from gatewise.engine.base import Direction
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.step.formats import Format, Quantised, pack, passes, quantise
 from gatewise.engine.cpu.step.linear import WIDE
-from gatewise.engine.cpu.step.products import Target
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.step.memory import settled
 
 _TABLE_ROWS = 1024  # of the embedding, at once

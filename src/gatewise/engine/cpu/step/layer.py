@@ -16,7 +16,7 @@ from gatewise.engine.cpu.kinds import I64
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.step.formats import Format
 from gatewise.engine.cpu.step.panels import PLACE, Factor, Panels, Routine, place
-from gatewise.engine.cpu.step.products import Target
+from gatewise.engine.cpu.step.tiles import Target
 
 
 @dataclass(frozen=True)
