@@ -83,15 +83,48 @@ def test_the_slow_play_less_often() -> None:
 def test_quick_calls_are_put_together() -> None:
     clock = Clock()
     calls = {"a": clock.takes("a", 0.25), "b": clock.takes("b", 3.0)}
-    plan = Plan(rounds=3, seconds=1e9, shortest=1.0, pause=5.0, warmups=2)
-    times = interleave(calls, plan, clock=clock, sleep=clock.sleep)
+    plan = Plan(rounds=3, seconds=1e9, shortest=1.0, pause=5.0, warm=0.5)
+    times = interleave(calls, plan, clock=clock, sleep=clock.sleep, spent=lambda: 0.0)
     assert times.seconds("a").median == 0.25
     assert times.seconds("b").median == 3.0
     text = " ".join(clock.played)
     assert text.count("rest a a a a a a") == 3  # two that are not timed, four that are
-    assert text.count("rest b b b") == 3
+    assert text.count("rest b b") == 2 + 3
     # what makes a turn is timed is what tells the slow from the quick
     assert times.seconds("b").count == 3
+
+
+def test_a_turn_waits_for_the_threads_of_the_one_before() -> None:
+    clock, spinning = Clock(), 0.0
+
+    def peer() -> None:
+        nonlocal spinning
+        clock.played.append("peer")
+        clock.now += 1.0
+        spinning = clock.now + 0.05  # its threads go on for that long
+
+    def spent() -> float:
+        return min(clock.now, spinning)
+
+    calls = {"peer": peer, "a": clock.takes("a", 1.0)}
+    plan = Plan(rounds=3, seconds=1e9, pause=0.01, asleep=True)
+    interleave(calls, plan, clock=clock, sleep=clock.sleep, spent=spent)
+    played = clock.played
+    for k in range(1, len(played)):
+        if played[k] != "rest":
+            rests = 0
+            while played[k - rests - 1] == "rest" and rests < k:
+                rests += 1
+            after_peer = k > rests and played[k - rests - 1] == "peer"
+            assert rests >= (6 if after_peer else 1)
+
+
+def test_a_rest_ends_though_threads_work_for_ever() -> None:
+    clock = Clock()
+    plan = Plan(rounds=3, seconds=1e9, pause=0.1, asleep=True)
+    calls = {"a": clock.takes("a", 1.0)}
+    interleave(calls, plan, clock=clock, sleep=clock.sleep, spent=clock)
+    assert clock.played.count("rest") == 5 * clock.played.count("a")
 
 
 def test_what_comes_before_a_turn_is_not_timed() -> None:

@@ -24,8 +24,9 @@ from gatewise.engine.cpu.step.formats import (
     quantise,
 )
 from gatewise.engine.cpu.step.panels import Routine
-from gatewise.engine.cpu.step.products import Target, most_rows, product
+from gatewise.engine.cpu.step.products import most_rows, product
 from gatewise.engine.cpu.step.program import host
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.engine.cpu.target import current
 from gatewise.step.weights import embedding_rows
 

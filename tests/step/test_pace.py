@@ -56,6 +56,26 @@ def test_a_busy_processor_is_noticed_soon_and_its_freedom_later() -> None:
     assert clock.run(4000, QUIET)[-100:] == [2] * 100
 
 
+def test_after_a_rest_more_threads_are_tried_at_once() -> None:
+    clock = _Clock(Pace(2, fixed=False))
+    clock.run(300, QUIET)
+    assert clock.run(4000, BUSY)[-100:].count(1) >= 98  # by now tried every 2 s only
+    clock.run(1, QUIET, pause=0.1)
+    assert clock.run(10, QUIET)[-5:] == [2] * 5
+
+
+def test_a_stream_of_single_steps_is_not_a_row_of_trials() -> None:
+    pace = Pace(2, fixed=False)
+    _Clock(pace).run(300, {1: 1e-5, 2: 2e-5})
+    now, taken = 1e3, []
+    for _ in range(200):  # 50 a second
+        workers, _ = pace.next()
+        pace.note(workers, 1, now, now + (2e-5 if workers == 1 else 3e-3))
+        taken.append(workers)
+        now += 0.02
+    assert taken.count(2) <= 20
+
+
 def test_threads_that_wake_on_one_processor_are_waited_for() -> None:
     clock, together = _Clock(Pace(2, fixed=False)), {1: 2e-5, 2: 4e-5}
     clock.run(20, together)  # 3 ms of 8

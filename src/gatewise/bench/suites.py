@@ -49,8 +49,8 @@ class Settings:
 
     @property
     def fine_plan(self) -> Plan:
-        """For calls of microseconds: many a turn, after a rest in which other libraries' threads fall asleep."""
-        return replace(self.plan, shortest=5e-3, pause=5e-3, warmups=1)
+        """For calls of microseconds: many a turn, once all other threads sleep and its own are awake."""
+        return replace(self.plan, shortest=2e-2, pause=1e-2, asleep=True, warm=3e-2)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ Call = Callable[[], object]
 Clock = Callable[[], float]
 
 _FEWEST = 3  # rounds, whatever the limit of time says
+_LONGEST, _IDLE = 0.5, 0.1  # seconds of rest; share of a processor that counts as no work
 _SLOW, _EVERY = 4.0, 4  # who takes 4 times the usual time plays every 4th round
 
 
@@ -30,8 +31,11 @@ class Plan:
         seconds: no new round begins after this time; three rounds are always run.
         rounds: at most so many.
         shortest: seconds that one turn lasts at least; what is quicker is called several times.
-        pause: seconds of rest before each turn, in which the threads of another library fall asleep.
-        warmups: untimed calls at the start of each turn, which bring back what others pushed out.
+        pause: seconds of rest before each turn.
+        asleep: rest on, for half a second at most, until no thread of this process works: those of another library spin
+            for a while after their turn, and would take a processor from whoever is next.
+        warm: seconds of untimed calls at the start of each turn, which wake threads and bring back what others
+            pushed out of the caches; 0: none.
         seed: of the order of turns.
     """
 
@@ -39,7 +43,8 @@ class Plan:
     rounds: int = 30
     shortest: float = 0.0
     pause: float = 0.0
-    warmups: int = 0
+    asleep: bool = False
+    warm: float = 0.0
     seed: int = 0
 
 
@@ -109,6 +114,7 @@ def interleave(
     before: Mapping[str, Call] | None = None,
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
+    spent: Clock = time.process_time,
 ) -> Times:
     """Time the contestants in turns.
 
@@ -118,10 +124,19 @@ def interleave(
         calls: name -> what to time.
         plan: how long and how finely.
         before: name -> what happens before each of its turns, not timed.
-        clock, sleep: for tests.
+        clock, sleep, spent: for tests; `spent` says how long this process's threads have worked.
     """
     ready, draw = dict(before or {}), random.Random(plan.seed)
-    counts, every = _calibrate(calls, plan, ready, clock)
+
+    def prepare(name: str) -> None:
+        """What comes before a turn."""
+        ready.get(name, _nothing)()
+        _rest(plan, sleep, spent)
+        begun = clock()
+        while clock() - begun < plan.warm:
+            calls[name]()
+
+    counts, every = _calibrate(calls, plan, prepare, clock)
     times = Times({name: {} for name in calls})
     with _no_collection():
         begun = clock()
@@ -131,13 +146,20 @@ def interleave(
             names = [n for n in calls if number % every[n] == 0 or number < _FEWEST]
             draw.shuffle(names)
             for name in names:
-                ready.get(name, _nothing)()
-                if plan.pause:
-                    sleep(plan.pause)
-                for _ in range(plan.warmups):
-                    calls[name]()
+                prepare(name)
                 times.rounds[name][number] = _turn(calls[name], counts[name], clock)
     return times
+
+
+def _rest(plan: Plan, sleep: Callable[[float], object], spent: Clock) -> None:
+    """Sleep for a while, and on until the threads of this process sleep too."""
+    if not plan.pause:
+        return
+    for _ in range(max(1, math.ceil(_LONGEST / plan.pause)) if plan.asleep else 1):
+        before = spent()
+        sleep(plan.pause)
+        if spent() - before < _IDLE * plan.pause:
+            return
 
 
 def _turn(call: Call, count: int, clock: Clock) -> float:
@@ -148,13 +170,13 @@ def _turn(call: Call, count: int, clock: Clock) -> float:
 
 
 def _calibrate(
-    calls: Mapping[str, Call], plan: Plan, ready: Mapping[str, Call], clock: Clock
+    calls: Mapping[str, Call], plan: Plan, prepare: Callable[[str], None], clock: Clock
 ) -> tuple[dict[str, int], dict[str, int]]:
     """How many calls make a turn of each, and in which rounds it plays."""
     taken: dict[str, float] = {}
     for name, call in calls.items():
         for _ in range(2):
-            ready.get(name, _nothing)()
+            prepare(name)
             taken[name] = _turn(call, 1, clock)
     usual = statistics.median(taken.values())
     counts = {n: max(1, math.ceil(plan.shortest / t)) if t > 0 else 1 for n, t in taken.items()}

@@ -12,8 +12,8 @@ from gatewise.engine.cpu.layout import Variant
 from gatewise.engine.cpu.step.formats import Format
 from gatewise.engine.cpu.step.layer import LayerKind
 from gatewise.engine.cpu.step.linear import WIDE
-from gatewise.engine.cpu.step.products import Target
 from gatewise.engine.cpu.step.program import REALS, ROWS, TABLE, Design
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.step.pace import Pace
 from gatewise.step.weights import Part, rows_of, state_places
 

@@ -23,8 +23,8 @@ from gatewise.cells.base import start_state, state_parts
 from gatewise.engine.base import Direction
 from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.step.formats import FORMATS, Format, Quantised
-from gatewise.engine.cpu.step.products import Target
 from gatewise.engine.cpu.step.program import REALS, ROWS, TABLE, host
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.errors import EngineError, unknown
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.probe import Control, Record
@@ -45,7 +45,8 @@ from gatewise.step.weights import (
 from gatewise.types import State
 
 _TABLE_BYTES = 96 << 20
-"""A table of first-layer pre-activations is made up to this size, unless it is asked for."""
+"""A table of first-layer pre-activations is made up to this size, or that of the model's own weights in float32,
+unless it is asked for."""
 
 Stored = Mapping[str, Quantised]
 
@@ -129,7 +130,7 @@ class StepModel(_Packed):
         dtype: "float32", "bfloat16", "int8" (a scale for each row) or "int4" (a scale for each 64
             weights); vectors are rounded to match, sums are exact or float32.
         table: fold the embedding into the first layer (exact): V x G H float32. Default: where that
-            takes 96 MB at most.
+            takes 96 MB, or as much as the model's weights in float32, at most.
         threads: at most so many. Default: torch's, or one where little is read.
         stored: matrices given in whole numbers, by their names in the model's state_dict.
         target: processor to emit for. Default: this one.
@@ -153,7 +154,8 @@ class StepModel(_Packed):
         stored = stored or {}
         embedding = model.embedding.weight
         if table is None:
-            table = self._table_bytes(len(embedding)) <= _TABLE_BYTES
+            own = 4 * sum(p.numel() for p in model.parameters())
+            table = self._table_bytes(len(embedding)) <= max(_TABLE_BYTES, own)
         of_layers = {n.removeprefix("stack."): q for n, q in stored.items()}
         weight, bias = model.decoder_weights()
         name = "embedding.weight" if model.decoder is None else "decoder.weight"

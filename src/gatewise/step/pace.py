@@ -26,6 +26,10 @@ _SLOWER = 1.6
 _PAUSE = 1e-3
 """Seconds without a call after which threads may sleep."""
 
+_REST = 1e-2
+"""Seconds without a call after which what disturbed may be over: more threads are tried again at once, where calls have
+lasted for `_AGAIN` since they were tried (a stream of single steps pauses before each of them)."""
+
 
 class Pace:
     """The measured speed of one packed net at one width of the batch.
@@ -40,7 +44,7 @@ class Pace:
         self._seconds: dict[int, float] = {}
         self._least = float("inf")
         self._wait, self._due = _AGAIN, 0.0
-        self._ended = float("-inf")
+        self._ended, self._busy = float("-inf"), 0.0
         self._trying, self._until = most, float("inf")
 
     def next(self) -> tuple[int, int]:
@@ -76,12 +80,17 @@ class Pace:
 
     def _try(self, workers: int) -> None:
         self._trying, self._until = workers, float("inf")
+        self._busy = 0.0
 
     def note(self, workers: int, steps: int, start: float, end: float) -> None:
         """A call of so many steps lasted from `start` to `end`, in seconds of one clock."""
         each, known = (end - start) / steps, self._seconds.get(workers)
-        woken = workers > 1 and start - self._ended > _PAUSE
+        paused = start - self._ended
+        woken = workers > 1 and paused > _PAUSE
         self._ended = end
+        self._busy += end - start
+        if self._due and paused > _REST and self._busy > _AGAIN:
+            self._wait, self._due, self._busy = _AGAIN, start, 0.0
         if workers == self._trying:
             self._seconds[workers] = each
             self._tried(workers, each, start, end)

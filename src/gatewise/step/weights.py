@@ -16,7 +16,7 @@ from gatewise.engine.base import Direction
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.step.formats import Format, Quantised, pack, passes, quantise
 from gatewise.engine.cpu.step.linear import WIDE
-from gatewise.engine.cpu.step.products import Target
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.step.memory import settled
 
 _TABLE_ROWS = 1024  # of the embedding, at once
@@ -86,7 +86,7 @@ def layer_part(
         part.tensors["bias_x"] = bias_x
         part.numbers |= rows_of("x", inputs, form) | _passes("x", inputs, blocks, form, lanes)
     else:
-        part.tensors["table"] = _table(table, weights.ih, bias_x, blocks)
+        part.tensors["table"] = _table(table, weights.ih, bias_x, blocks, lanes)
         part.numbers["table_row"] = blocks * size
     if recurrent:
         panels.append(pack(stored.get("hh", weights.hh), recurrent, form, lanes))
@@ -122,15 +122,17 @@ def _blocks(bias: Tensor | None, blocks: int, units: int, size: int) -> Tensor:
     return new
 
 
-def _table(embedding: Tensor, ih: Tensor, bias: Tensor, blocks: int) -> Tensor:
-    """(V, blocks Hp): W x + b of every token."""
+def _table(embedding: Tensor, ih: Tensor, bias: Tensor, blocks: int, lanes: int) -> Tensor:
+    """W x + b of every token, (V, blocks Hp): all blocks of a panel's units side by side, as they are read."""
     size, units = bias.shape[1], ih.shape[0] // blocks
-    table = torch.empty(len(embedding), blocks, size)
+    table = torch.empty(len(embedding), size // lanes, blocks, lanes)
     for start in range(0, len(embedding), _TABLE_ROWS):
         rows = embedding[start : start + _TABLE_ROWS].detach().float()
         found = F.linear(rows, ih.detach().float()).view(len(rows), blocks, units)
-        table[start : start + len(rows)] = bias
-        table[start : start + len(rows), :, :units] += found
+        whole = bias.repeat(len(rows), 1, 1)
+        whole[..., :units] += found
+        panels = whole.view(len(rows), blocks, size // lanes, lanes)
+        table[start : start + len(rows)] = panels.transpose(1, 2)
     return settled(table.flatten(1))
 
 

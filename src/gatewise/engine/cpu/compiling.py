@@ -51,17 +51,30 @@ def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
         text = str(module)
         key = _key(text, target)
         stored = _read(key)
-        parsed = llvm.parse_assembly(text)
-        if stored is None:
-            _optimise(parsed, machine(target, jit=True))
-        engine = llvm.create_mcjit_compiler(parsed, machine(target, jit=True))
-        made: list[bytes] = []
-        engine.set_object_cache(lambda _, code: made.append(code), lambda _: stored)
-        engine.finalize_object()
-        if stored is None and made:
-            _write(key, made[0])
+        engine, code = _compiled(text, target) if stored is None else (_loaded(stored, target), b"")
+        if code:
+            _write(key, code)
         _ALIVE.append(engine)
         return [engine.get_function_address(name) for name in names]
+
+
+def _compiled(text: str, target: Target) -> tuple[Any, bytes]:
+    """The code of a module, and its object file."""
+    parsed = llvm.parse_assembly(text)
+    _optimise(parsed, machine(target, jit=True))
+    engine = llvm.create_mcjit_compiler(parsed, machine(target, jit=True))
+    made: list[bytes] = []
+    engine.set_object_cache(lambda _, code: made.append(code), lambda _: None)
+    engine.finalize_object()
+    return engine, made[0] if made else b""
+
+
+def _loaded(stored: bytes, target: Target) -> Any:
+    """The code of a stored object file; the module's text need not be parsed."""
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine(target, jit=True))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(stored))
+    engine.finalize_object()
+    return engine
 
 
 def assembly(module: ir.Module, target: Target) -> str:

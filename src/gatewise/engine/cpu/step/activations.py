@@ -10,7 +10,7 @@ from llvmlite import ir
 from gatewise.engine.cpu.kinds import I8, I32, I64, VOID
 from gatewise.engine.cpu.lanes import Lanes
 from gatewise.engine.cpu.step.formats import GROUP, Format
-from gatewise.engine.cpu.step.products import I16, PLACE, Target
+from gatewise.engine.cpu.step.tiles import I16, PLACE, Target
 
 _OFFSET = {"int8": 128, "int4": 8}
 _MAGIC = 12582912.0  # 1.5 * 2^23: adding it rounds to the nearest whole number

@@ -16,7 +16,7 @@ from gatewise.engine.cpu.kinds import I64
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.step.formats import Format
 from gatewise.engine.cpu.step.panels import PLACE, Factor, Panels, Routine, place
-from gatewise.engine.cpu.step.products import Target
+from gatewise.engine.cpu.step.tiles import Target
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,12 @@ class _Row:
     def _x_part(self, block: int) -> ir.Value:
         """W x of a block, its bias included."""
         p, b, lanes = self._p, self._p.builder, self._p.lanes
-        offset = (I64(block), p.number("Hp")), self._unit
         if self._layer.kind.table:
             token = b.load(b.gep(self._layer.tokens, [self._row]))
-            return lanes.load(p.at(p.pointer("table"), (token, p.number("table_row")), *offset))
-        bias = lanes.load(p.at(p.pointer("bias_x"), *offset))
+            panel = self._unit, I64(self._layer.wide[0])
+            place = (token, p.number("table_row")), panel, I64(block * p.target.lanes)
+            return lanes.load(p.at(p.pointer("table"), *place))
+        bias = lanes.load(p.at(p.pointer("bias_x"), (I64(block), p.number("Hp")), self._unit))
         line = I64(self._layer.wide[0] * p.target.lanes)
         found = p.at(self._layer.xs, (self._place, line), I64(block * p.target.lanes))
         return b.fadd(lanes.load(found), bias)

@@ -8,7 +8,7 @@ from gatewise.engine.cpu.kinds import I32, I64
 from gatewise.engine.cpu.lanes import ON_LANES
 from gatewise.engine.cpu.step.formats import Format
 from gatewise.engine.cpu.step.panels import PLACE, Factor, Panels, Routine, place
-from gatewise.engine.cpu.step.products import Target
+from gatewise.engine.cpu.step.tiles import Target
 
 WIDE = 4
 """Registers of outputs in a panel."""

@@ -11,7 +11,8 @@ from llvmlite import ir
 from gatewise.engine.cpu.kinds import I8, I64
 from gatewise.engine.cpu.program import Program
 from gatewise.engine.cpu.step.formats import Format, passes
-from gatewise.engine.cpu.step.products import PLACE, Target, most_rows, product
+from gatewise.engine.cpu.step.products import most_rows, product
+from gatewise.engine.cpu.step.tiles import PLACE, Target
 
 
 class Routine(Program):

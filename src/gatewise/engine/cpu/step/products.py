@@ -7,41 +7,14 @@ answer does not depend on what else is in the batch; whole numbers are exact any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from llvmlite import ir
 
-from gatewise.engine.cpu.kinds import I8, I32, I64, VOID, Kind
-from gatewise.engine.cpu.lanes import Lanes
-from gatewise.engine.cpu.step.formats import GROUP, Format
-
-PLACE = I8.as_pointer()
-I16 = ir.IntType(16)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the processor has.
-
-    Args:
-        lanes: float32 numbers of a register.
-        dot8: it multiplies and adds fours of bytes (VNNI).
-        dot16: it multiplies and adds pairs of bfloat16.
-        x86: its other instructions are those of x86.
-    """
-
-    lanes: int
-    dot8: bool = False
-    dot16: bool = False
-    x86: bool = True
-
-    @property
-    def kind(self) -> Kind:
-        """Its registers of float32."""
-        return Kind("float32", self.lanes)
+from gatewise.engine.cpu.kinds import I32, I64, VOID
+from gatewise.engine.cpu.step.formats import Format
+from gatewise.engine.cpu.step.tiles import PLACE, Product, Target
+from gatewise.engine.cpu.step.whole import Int4Product, Int8Product
 
 
 def most_rows(form: Format, vectors: int) -> int:
@@ -72,86 +45,7 @@ def product(
     return module.globals[name]
 
 
-class _Product:
-    """One of the functions under construction."""
-
-    def __init__(
-        self,
-        function: ir.Function,
-        form: Format,
-        target: Target,
-        rows: int,
-        vectors: int,
-        stride: int,
-    ) -> None:
-        self.function, self.form, self.target = function, form, target
-        self.rows, self.vectors, self.stride = rows, vectors, stride
-        self.a, self.lda, self.panel, self.turns, self.header, self.out = function.args
-        self.b = ir.IRBuilder(function.append_basic_block("entry"))
-        self.lanes = Lanes(self.b, target.kind)
-        self.register = target.lanes * 4
-        self.integers = ir.VectorType(I32, target.lanes)
-
-    def emit(self) -> None:
-        raise NotImplementedError
-
-    # --- pieces ----------------------------------------------------------------------------------
-
-    def variables(self, count: int, kind: ir.Type) -> list[ir.Value]:
-        """Places that become registers."""
-        return [self.b.alloca(kind) for _ in range(count)]
-
-    @contextmanager
-    def loop(self, count: ir.Value | int) -> Iterator[ir.Value]:
-        """for i in 0..count, at least once."""
-        b, head = self.b, self.function.append_basic_block("turn")
-        done = self.function.append_basic_block("done")
-        before = b.block
-        b.branch(head)
-        b.position_at_end(head)
-        index = b.phi(I64)
-        index.add_incoming(I64(0), before)
-        yield index
-        following = b.add(index, I64(1))
-        index.add_incoming(following, b.block)
-        end = I64(count) if isinstance(count, int) else count
-        b.cbranch(b.icmp_signed("<", following, end), head, done)
-        b.position_at_end(done)
-
-    def load(self, place: ir.Value, kind: ir.Type, align: int) -> ir.Value:
-        return self.b.load(self.b.bitcast(place, kind.as_pointer()), align=align)
-
-    def weights(self, place: ir.Value, index: int) -> ir.Value:
-        """The index-th register after `place`, as 32-bit numbers."""
-        at = self.b.gep(place, [I64(index * self.register)])
-        return self.load(at, self.integers, self.register)
-
-    def line(self, r: int) -> ir.Value:
-        """Where the numbers of a row begin."""
-        return self.b.gep(self.a, [self.b.add(self.b.mul(self.lda, I64(r)), self.header)])
-
-    def head(self, r: int, offset: ir.Value, kind: ir.Type) -> ir.Value:
-        """A number in front of a row."""
-        at = self.b.gep(self.a, [self.b.add(self.b.mul(self.lda, I64(r)), offset)])
-        return self.load(at, kind, 4)
-
-    def prefetch(self, place: ir.Value, ahead: int) -> None:
-        """Ask for a line that is needed soon."""
-        module = self.function.module
-        known = module.globals.get("llvm.prefetch.p0")
-        signature = ir.FunctionType(VOID, [PLACE, I32, I32, I32])
-        function = known or ir.Function(module, signature, "llvm.prefetch.p0")
-        self.b.call(function, [self.b.gep(place, [I64(ahead)]), I32(0), I32(3), I32(1)])
-
-    def write(self, r: int, v: int, value: ir.Value) -> None:
-        at = self.b.gep(self.out, [I64(r * self.stride + v * self.target.lanes)])
-        self.lanes.store(value, at)
-
-    def add_to(self, variable: ir.Value, step: Callable[[ir.Value], ir.Value]) -> None:
-        self.b.store(step(self.b.load(variable)), variable)
-
-
-class _RealProduct(_Product):
+class _RealProduct(Product):
     """Float32 weights, or pairs of bfloat16 with float32 sums."""
 
     def emit(self) -> None:
@@ -161,8 +55,9 @@ class _RealProduct(_Product):
         for s in sums:
             b.store(self.lanes.number(0.0), s)
         lines = [self.line(r) for r in range(self.rows)]
-        words = self.form.turn * self.form.bits // 32
-        with self.loop(self.turns) as turn:
+        whole = self.form.turn * self.form.bits // 32
+        words = min(whole, self.words)
+        with self.loop(b.mul(self.turns, I64(whole // words))) as turn:
             at = b.gep(self.panel, [b.mul(turn, I64(words * self.vectors * self.register))])
             first = b.mul(turn, I64(words * 4))
             for word in range(words):
@@ -212,171 +107,9 @@ class _RealProduct(_Product):
         return self.b.bitcast(bits, self.lanes.kind.vector)
 
 
-class _ByteProduct(_Product):
-    """Unsigned weights times signed bytes, with sums of 32 bits."""
-
-    def dot8(self, sums: ir.Value, weights: ir.Value, factors: ir.Value) -> ir.Value:
-        """sums + the products of fours of bytes: weights unsigned, factors signed."""
-        if self.target.dot8:
-            name = f"llvm.x86.avx512.vpdpbusd.{self.register * 8}"
-            return self._call(name, [self.integers] * 3, sums, weights, factors)
-        b = self.b
-        even = ir.Constant(self.integers, [0x00FF00FF] * self.target.lanes)
-        eight = ir.Constant(self.integers, [8] * self.target.lanes)
-        words = ir.VectorType(I16, 2 * self.target.lanes)
-        eights = ir.Constant(words, [8] * 2 * self.target.lanes)
-        low = b.bitcast(b.and_(weights, even), words)
-        high = b.bitcast(b.and_(b.lshr(weights, eight), even), words)
-        signed = b.bitcast(factors, words)
-        signed_low = b.ashr(b.shl(signed, eights), eights)
-        signed_high = b.ashr(signed, eights)
-        sums = b.add(sums, self._pairs(low, signed_low))
-        return b.add(sums, self._pairs(high, signed_high))
-
-    def _pairs(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        """The sum of the two products of 16 bits in each lane."""
-        names = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
-        words = ir.VectorType(I16, 2 * self.target.lanes)
-        if self.target.x86:
-            return self._call(f"llvm.x86.{names[self.target.lanes]}", [words] * 2, x, y)
-        b, found = self.b, []
-        sixteen = ir.Constant(self.integers, [16] * self.target.lanes)
-        parts: tuple[Callable[[ir.Value], ir.Value], ...] = (
-            lambda v: b.ashr(b.shl(v, sixteen), sixteen),
-            lambda v: b.ashr(v, sixteen),
-        )
-        for part in parts:
-            found.append(
-                b.mul(part(b.bitcast(x, self.integers)), part(b.bitcast(y, self.integers)))
-            )
-        return b.add(*found)
-
-    def _call(self, name: str, kinds: list[ir.Type], *values: ir.Value) -> ir.Value:
-        module = self.function.module
-        signature = ir.FunctionType(self.integers, kinds)
-        function = module.globals.get(name) or ir.Function(module, signature, name)
-        return self.b.call(function, values)
-
-    def real(self, integers: ir.Value) -> ir.Value:
-        return self.b.sitofp(integers, self.lanes.kind.vector)
-
-
-class _Int8Product(_ByteProduct):
-    def emit(self) -> None:
-        b, vectors = self.b, self.vectors
-        sets = 2 if self.rows < 3 else 1
-        sums = self.variables(self.rows * vectors * sets, self.integers)
-        for r in range(self.rows):
-            offset = self.lanes.splat(self.head(r, I64(4), I32))
-            for v in range(vectors):
-                for s in range(sets):
-                    start = offset if s == 0 else ir.Constant(self.integers, None)
-                    b.store(start, sums[(s * self.rows + r) * vectors + v])
-        lines = [self.line(r) for r in range(self.rows)]
-        scales = self._scales_bytes()
-        words = self.form.turn // 4
-        body = b.gep(self.panel, [I64(scales)])
-        with self.loop(self.turns) as turn:
-            at = b.gep(body, [b.mul(turn, I64(words * vectors * self.register))])
-            first = b.mul(turn, I64(words * 4))
-            for word in range(words):
-                factors = [
-                    self.lanes.splat(self.load(b.gep(line, [b.add(first, I64(4 * word))]), I32, 4))
-                    for line in lines
-                ]
-                for v in range(vectors):
-                    weights = self.weights(at, word * vectors + v)
-                    for r, factor in enumerate(factors):
-                        place = sums[(word % sets * self.rows + r) * vectors + v]
-                        self._add_dot8(place, weights, factor)
-        self._finish(sums, sets)
-        b.ret_void()
-
-    def _add_dot8(self, place: ir.Value, weights: ir.Value, factor: ir.Value) -> None:
-        self.add_to(place, lambda s: self.dot8(s, weights, factor))
-
-    def _scales_bytes(self) -> int:
-        return -(-4 * self.vectors * self.target.lanes // 64) * 64
-
-    def _finish(self, sums: list[ir.Value], sets: int) -> None:
-        b, real = self.b, self.lanes.kind.vector
-        scales = [
-            self.load(b.gep(self.panel, [I64(v * self.register)]), real, self.register)
-            for v in range(self.vectors)
-        ]
-        for r in range(self.rows):
-            scale = self.lanes.splat(self.head(r, I64(0), self.lanes.kind.scalar))
-            for v in range(self.vectors):
-                own = [b.load(sums[(s * self.rows + r) * self.vectors + v]) for s in range(sets)]
-                total = own[0] if sets == 1 else b.add(*own)
-                self.write(r, v, b.fmul(self.real(total), b.fmul(scale, scales[v])))
-
-
-class _Int4Product(_ByteProduct):
-    def emit(self) -> None:
-        b, count = self.b, self.rows * self.vectors
-        totals = self.variables(count, self.lanes.kind.vector)
-        for t in totals:
-            b.store(self.lanes.number(0.0), t)
-        lines = [self.line(r) for r in range(self.rows)]
-        head = -(-2 * self.vectors * self.target.lanes // 64) * 64
-        size = head + GROUP // 8 * self.vectors * self.register
-        with self.loop(self.turns) as group:
-            at = b.gep(self.panel, [b.mul(group, I64(size))])
-            sums = self._group(lines, b.gep(at, [I64(head)]), group)
-            for v in range(self.vectors):
-                scale = self._scale(b.gep(at, [I64(2 * v * self.target.lanes)]))
-                for r in range(self.rows):
-                    k = r * self.vectors + v
-                    self.add_to(totals[k], partial(self.lanes.fma, self.real(sums[k]), scale))
-        for r in range(self.rows):
-            scale = self.lanes.splat(self.head(r, I64(0), self.lanes.kind.scalar))
-            for v in range(self.vectors):
-                self.write(r, v, b.fmul(b.load(totals[r * self.vectors + v]), scale))
-        b.ret_void()
-
-    def _group(self, lines: list[ir.Value], body: ir.Value, group: ir.Value) -> list[ir.Value]:
-        """The sums of whole numbers over one group."""
-        b, vectors = self.b, self.vectors
-        sets = 2 if self.rows < 3 else 1
-        zero = ir.Constant(self.integers, None)
-        sums: list[list[ir.Value]] = [[], []]
-        for r in range(self.rows):
-            offset = b.add(I64(64), b.mul(group, I64(4)))
-            sums[0] += [self.lanes.splat(self.head(r, offset, I32))] * vectors
-            sums[1] += [zero] * vectors
-        first = b.mul(group, I64(GROUP))
-        low = ir.Constant(self.integers, [0x0F0F0F0F] * self.target.lanes)
-        shift = ir.Constant(self.integers, [4] * self.target.lanes)
-        for word in range(GROUP // 8):
-            factors = [self._two_words(line, b.add(first, I64(4 * word))) for line in lines]
-            for v in range(vectors):
-                both = self.weights(body, word * vectors + v)
-                halves = b.and_(both, low), b.and_(b.lshr(both, shift), low)
-                for r, pair in enumerate(factors):
-                    k = r * vectors + v
-                    for half in (0, 1):
-                        own = sums[half % sets]
-                        own[k] = self.dot8(own[k], halves[half], pair[half])
-        return sums[0] if sets == 1 else [b.add(x, y) for x, y in zip(*sums, strict=True)]
-
-    def _two_words(self, line: ir.Value, at: ir.Value) -> list[ir.Value]:
-        """Four numbers of a row in every lane, and the four half a group later."""
-        b = self.b
-        places = (b.gep(line, [b.add(at, I64(half))]) for half in (0, GROUP // 2))
-        return [self.lanes.splat(self.load(p, I32, 4)) for p in places]
-
-    def _scale(self, place: ir.Value) -> ir.Value:
-        """A register of bfloat16 numbers."""
-        b, lanes = self.b, self.target.lanes
-        half = self.load(place, ir.VectorType(I16, lanes), 2 * lanes)
-        bits = b.shl(b.zext(half, self.integers), ir.Constant(self.integers, [16] * lanes))
-        return b.bitcast(bits, self.lanes.kind.vector)
-
-
-_KINDS: dict[str, type[_Product]] = {
+_KINDS: dict[str, type[Product]] = {
     "float32": _RealProduct,
     "bfloat16": _RealProduct,
-    "int8": _Int8Product,
-    "int4": _Int4Product,
+    "int8": Int8Product,
+    "int4": Int4Product,
 }

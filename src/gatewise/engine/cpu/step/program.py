@@ -23,8 +23,8 @@ from gatewise.engine.cpu.step.formats import FORMATS, LINE, Format
 from gatewise.engine.cpu.step.layer import LayerKind, emit_layer
 from gatewise.engine.cpu.step.linear import emit_linear
 from gatewise.engine.cpu.step.panels import PLACE, Routine
-from gatewise.engine.cpu.step.products import Target
 from gatewise.engine.cpu.step.sampling import emit_sampler
+from gatewise.engine.cpu.step.tiles import Target
 from gatewise.engine.cpu.target import current
 
 TABLE, ROWS, REALS = "table", "rows", "reals"

@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from gatewise.engine.cpu.kinds import I1, I32, I64
 from gatewise.engine.cpu.step.panels import Routine
-from gatewise.engine.cpu.step.products import Target
+from gatewise.engine.cpu.step.tiles import Target
 
 F64 = ir.DoubleType()
 CHUNK = 16
