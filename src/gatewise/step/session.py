@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gatewise.engine.cpu import threads
+from gatewise.engine.cpu import forks, threads
 from gatewise.engine.cpu.step.program import Made, make
 from gatewise.engine.cpu.step.sampling import CHUNK
 from gatewise.errors import OptionError, ShapeError
@@ -62,6 +62,7 @@ class Session:
         names: every path that can be recorded and controlled.
     """
 
+    @forks.alive()
     def __init__(
         self,
         core: Core,
