@@ -24,6 +24,7 @@ from gatewise.engine.preparing import Setting
 _FEWEST_STEPS = 4  # fewer do not pay for loading the weights
 _MOST_COLUMNS = 256  # more are products that fill a card
 
+
 @dataclass(frozen=True, eq=False)
 class Dtypes:
     """The dtypes of a run: of matrix products, of states and what is kept, and of arithmetic."""

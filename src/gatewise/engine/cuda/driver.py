@@ -177,9 +177,9 @@ class Driver:
         library.cuModuleLoadData.argtypes = [POINTER(c_void_p), c_char_p]
         library.cuModuleGetFunction.argtypes = [POINTER(c_void_p), c_void_p, c_char_p]
         library.cuGetErrorString.argtypes = [c_int, POINTER(c_char_p)]
-        launch = [c_void_p, *[c_uint] * 7, c_void_p, c_void_p]
-        library.cuLaunchKernel.argtypes = [*launch, c_void_p]
-        library.cuLaunchCooperativeKernel.argtypes = launch
+        sizes = [c_uint] * 7
+        library.cuLaunchKernel.argtypes = [c_void_p, *sizes, c_void_p, c_void_p, c_void_p]
+        library.cuLaunchCooperativeKernel.argtypes = [c_void_p, *sizes, c_void_p, c_void_p]
 
     def load(self, image: bytes, names: Sequence[str]) -> list[c_void_p]:
         """The kernels of a module; it is never unloaded."""
