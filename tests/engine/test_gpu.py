@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,23 +35,13 @@ def _exact_products() -> Iterator[None]:
         flag.allow_tf32 = value
 
 
-def check(engine: str, cell: str, plan: str, bound: float, **how: Any) -> None:
-    """Within the bound, or, where a case magnifies roundings, about as near as the plain loop on the CPU."""
-    options, call = plans(build(cell).directions()[0].names)[plan]
-    stack = build(cell, num_layers=2, bidirectional=True, **options)
-    drawn = torch.get_rng_state()
-    found = kernel_cases.errors(engine, stack, call, device="cuda", **how)
-    torch.set_rng_state(drawn)  # the same numbers again
-    far = {name: error for name, error in found.items() if not error < bound}
-    plain = kernel_cases.errors("reference", stack, call, **how) if far else {}
-    for name, error in far.items():
-        lost = not plain[name] < 100 * bound  # nothing is left there to compare; or NaN
-        assert lost or error < 4 * plain[name], f"{name}: {error:.1e}, not {plain[name]:.1e}"
+check = partial(kernel_cases.check_errors, device="cuda")
 
 
 @EACH
 def test_float32(engine: str, cell: str, plan: str) -> None:
-    check(engine, cell, plan, 1e-5, dtype=torch.float32)
+    bound = 3e-5 if engine == "closed" else 1e-5  # cuDNN's tanh is off by more than a last bit
+    check(engine, cell, plan, bound, dtype=torch.float32)
 
 
 @pytest.mark.parametrize(
