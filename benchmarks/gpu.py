@@ -8,6 +8,7 @@ autocast copies its weights together at every call).
 
     python benchmarks/gpu.py                                       # all sizes, training and steps
     python benchmarks/gpu.py --sizes 35,20,650,2 --rounds 30 --json results.json
+    python benchmarks/gpu.py --engines cuda --steps                # one of gatewise's engines, no single steps
     python benchmarks/gpu.py --rehearse                            # tries this script itself, on a CPU
 
 ``recorded``: every gate and h are returned too. Without a card it says so in one line and ends with 1.
@@ -22,22 +23,24 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from engines import CellLoop
 from torch import Tensor, nn
 
 import gatewise as gw
+from gatewise.bench.loops import CellLoop
 
 SIZES = ["1024,16,768,1", "35,20,650,2", "70,80,1150,3", "35,20,1500,2"]
 """T, B, H, layers."""
 STEPS = ["1,1024,2", "16,1024,2", "256,1024,2"]
 """B, H, layers of one step."""
+ENGINES = ["closed", "cuda", "reference"]
+"""Gatewise's; the plain loop too, to see what a kernel gains."""
 BASE = "nn.LSTM fp16"
 FORMATS = {  # name -> (dtype of the weights, autocast, TF32, how far it may be from float32)
     "fp32": (torch.float32, None, False, 1e-4),
@@ -70,8 +73,8 @@ class Contestant:
         return x.detach().to(FORMATS[self.form][0]).requires_grad_(x.requires_grad)
 
 
-def contestants(size: int, layers: int, device: str) -> dict[str, Contestant]:
-    """Name -> contestant; all have the weights of one nn.LSTM."""
+def contestants(size: int, layers: int, device: str, known: Sequence[str]) -> dict[str, Contestant]:
+    """Name -> contestant; all have the weights of one nn.LSTM. `known`: engines of gatewise."""
     theirs = nn.LSTM(size, size, layers).to(device)
     found = {}
     for form in ("fp32", "tf32", "fp16", "bf16 autocast"):
@@ -84,22 +87,20 @@ def contestants(size: int, layers: int, device: str) -> dict[str, Contestant]:
     for form in ("tf32", "fp16", "bf16 autocast"):
         stack = gw.Stack("lstm", size, size, layers, device=device, dtype=FORMATS[form][0])
         stack.load_state_dict(theirs.state_dict())
-        for engine in engines(device):
+        for engine in engines(known):
             for record in (None, everything) if engine != "closed" else (None,):
                 name = f"{engine} {form}" + (" recorded" if record else "")
                 found[name] = Contestant(_on(stack, engine, record), list(stack.parameters()), form)
-    loop = CellLoop(nn.LSTMCell, size, layers).to(device)
-    for layer, own in enumerate(loop.cells):
-        own.load_state_dict({
-            name: theirs.state_dict()[f"{name}_l{layer}"] for name in own.state_dict()
-        })  # fmt: skip
+    values = theirs.state_dict()
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    rows = [{name: values[f"{name}_l{layer}"] for name in names} for layer in range(layers)]
+    loop = CellLoop(nn.LSTMCell, rows).to(device)
     found["LSTMCell loop tf32"] = Contestant(lambda x: loop(x)[0], list(loop.parameters()), "tf32")
     return found
 
 
-def engines(device: str) -> list[str]:
-    """Those of gatewise that run on the device; the plain loop too, to see what a kernel gains."""
-    known = ["closed", "cuda", "reference"]
+def engines(known: Sequence[str]) -> list[str]:
+    """Those of these engines of gatewise that run here."""
     return [e.name for e in gw.engines() if e.available and e.name in known]
 
 
@@ -153,28 +154,36 @@ def measure(calls: dict[str, Callable[[], object]], rounds: int, device: str) ->
     }
 
 
-def training(sizes: str, args: argparse.Namespace, device: str) -> dict:
+def training(sizes: str, args: argparse.Namespace, device: str, forward: bool = False) -> dict:
     steps, batch, size, layers = (int(n) for n in sizes.split(","))
     torch.manual_seed(args.seed)
-    runs = contestants(size, layers, device)
+    runs = contestants(size, layers, device, args.engines)
     x = torch.randn(steps, batch, size, device=device, requires_grad=True)
     grad = torch.randn(steps, batch, size, device=device)
     check_parity(runs, x, grad, device)
+    if forward:
+        return measure(without_gradients(runs, x.detach(), device), args.rounds, device)
     calls = {name: partial(train, c, x, grad, device) for name, c in runs.items()}
     return measure(calls, args.rounds, device)
 
 
-def stepping(sizes: str, args: argparse.Namespace, device: str) -> dict:
-    batch, size, layers = (int(n) for n in sizes.split(","))
-    runs = contestants(size, layers, device)
-    x = torch.randn(1, batch, size, device=device)
+def without_gradients(
+    runs: dict[str, Contestant], x: Tensor, device: str
+) -> dict[str, Callable[[], object]]:
+    """Name -> a pass forward alone."""
 
-    def step(c: Contestant, own: Tensor) -> None:
+    def call(c: Contestant, own: Tensor) -> None:
         with torch.no_grad(), c.ready(device):
             c.run(own)
 
-    inputs = {name: c.input(x) for name, c in runs.items()}
-    calls = {name: partial(step, c, inputs[name]) for name, c in runs.items()}
+    return {name: partial(call, c, c.input(x)) for name, c in runs.items()}
+
+
+def stepping(sizes: str, args: argparse.Namespace, device: str) -> dict:
+    batch, size, layers = (int(n) for n in sizes.split(","))
+    runs = contestants(size, layers, device, args.engines)
+    x = torch.randn(1, batch, size, device=device)
+    calls = without_gradients(runs, x, device)
     return measure(calls, 10 * args.rounds, device)
 
 
@@ -205,6 +214,7 @@ def main() -> None:
     )
     parser.add_argument("--sizes", nargs="*", default=SIZES, metavar="T,B,H,L")
     parser.add_argument("--steps", nargs="*", default=STEPS, metavar="B,H,L")
+    parser.add_argument("--engines", nargs="*", default=ENGINES, metavar="NAME", help="gatewise's")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="written anew after each size")
@@ -217,9 +227,13 @@ def main() -> None:
     device = "cpu" if args.rehearse else "cuda"
     found: dict = {**machine(device), "rounds": args.rounds, "results": {}}
     print("  ".join(f"{k} {v}" for k, v in found.items() if k != "results"))
-    for kind, sizes in (("training", args.sizes), ("step", args.steps)):
+    kinds = {
+        "training": (args.sizes, training),
+        "forward": (args.sizes, partial(training, forward=True)),
+        "step": (args.steps, stepping),
+    }
+    for kind, (sizes, run) in kinds.items():
         for size in sizes:
-            run = training if kind == "training" else stepping
             found["results"][f"{kind} {size}"] = run(size, args, device)
             show(f"{kind} {size}", found["results"][f"{kind} {size}"])
             if args.json is not None:

@@ -119,6 +119,22 @@ def errors(
     return found
 
 
+def check_errors(
+    engine: str, cell: str, plan: str, bound: float, device: str = "cpu", **how: Any
+) -> None:
+    """Within the bound, or, where a case magnifies roundings, about as near as the plain loop on the CPU."""
+    options, call = plans(build(cell).directions()[0].names)[plan]
+    stack = build(cell, num_layers=2, bidirectional=True, **options)
+    drawn = torch.get_rng_state()
+    found = errors(engine, stack, call, device=device, **how)
+    torch.set_rng_state(drawn)  # the same numbers again
+    far = {name: error for name, error in found.items() if not error < bound}
+    plain = errors("reference", stack, call, **how) if far else {}
+    for name, error in far.items():
+        lost = not plain[name] < 100 * bound  # nothing is left there to compare; or NaN
+        assert lost or error < 4 * plain[name], f"{name}: {error:.1e}, not {plain[name]:.1e}"
+
+
 def kinks(cell: str) -> set[str]:
     """The operations of a cell that have a kink or a jump: there a last bit can decide about a gradient."""
     nodes = build(cell).directions()[0].law.graph.nodes

@@ -149,12 +149,7 @@ SMOOTH = [cell for cell in CELLS if not kernel_cases.kinks(cell)]
 
 
 def check_precision(cell: str, plan: str, dtype: torch.dtype, autocast: bool) -> None:
-    names = build(cell).directions()[0].names
-    options, call = plans(names)[plan]
-    stack = build(cell, num_layers=2, bidirectional=True, **options)
-    found = kernel_cases.errors("cuda", stack, call, dtype, autocast=autocast)
-    worst = max(found, key=found.__getitem__)
-    assert found[worst] < BOUNDS[dtype], f"{worst}: {found[worst]:.1e}"
+    kernel_cases.check_errors("cuda", cell, plan, BOUNDS[dtype], dtype=dtype, autocast=autocast)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

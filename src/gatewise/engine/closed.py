@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
@@ -192,14 +193,26 @@ def _call(
     kernels = _kernels(law)
     assert kernels is not None
     kernel = kernels[0]
-    if lengths is None:
-        h, *final = kernel(x, hx if len(hx) > 1 else hx[0], flat, *options, False)
-    else:
-        h, final = _packed(kernel, x, hx, flat, options, lengths)
+    with _own_weights(x):
+        if lengths is None:
+            h, *final = kernel(x, hx if len(hx) > 1 else hx[0], flat, *options, False)
+        else:
+            h, final = _packed(kernel, x, hx, flat, options, lengths)
     if low is not None and len(final) > 1:
         # torch returns c in the low precision; a state that is carried on stays float32.
         final[1:] = [c.float() for c in final[1:]]
     return h, [{n: f[k] for n, f in zip(names, final, strict=True)} for k in range(len(directions))]
+
+
+@contextmanager
+def _own_weights(x: Tensor) -> Iterator[None]:
+    """Without cuDNN's advice to keep all weights in one block, which a stack's parameters are not."""
+    if not x.is_cuda:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        yield
 
 
 def _is_step(group: tuple[tuple[Direction, ...], ...], x: Tensor, lengths: Tensor | None) -> bool:

@@ -16,9 +16,13 @@ from torch import Tensor
 
 from gatewise.engine.arguments import Arguments
 from gatewise.engine.cuda.kernel import Kind
-from gatewise.engine.cuda.making import Kernel, Kernels, Platform
+from gatewise.engine.cuda.making import Kernel, Kernels, KernelsTogether, Platform, kernels_together
+from gatewise.engine.cuda.together import COLUMNS, Split
 from gatewise.engine.differentiable import differentiable
 from gatewise.engine.preparing import Setting
+
+_FEWEST_STEPS = 4  # fewer do not pay for loading the weights
+_MOST_COLUMNS = 256  # more are products that fill a card
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,6 @@ class _Run:
         flat = self._low(x).reshape(-1, x.shape[-1])  # type: ignore[union-attr]
         xs = F.linear(flat, self._low(ih), self._input_bias(b_ih, b_hh))
         a.point("xs", xs)
-        hs = a.point("hs", self._new(self.dtypes.low, self.batch, blocks * self.units))
         if layout.apart:
             a.point("bias_h", self._hidden_bias(b_hh, blocks))
         self._place_states(a, rest[len(self.law.params) :])
@@ -115,17 +118,26 @@ class _Run:
         shown = self._low_states() if not separate else None
         output = self._after(shown) if shown is not None else self._series(self.dtypes.low)
         a.point("output", output)
-        step = self.job.made.forward.bind(a.values, self.device)
-        before = self._before(self._low_states()).unbind()
-        weight = self._low(hh).t()
-        for t in self._times(forward=True):
-            if blocks:
-                torch.mm(before[t], weight, out=hs)
-            step(t)
+        self._steps_forward(a, self._low(hh))
         for name in layout.variant.recorded:
             self.setting.slots[name] = self._recorded(layout.slot_of(name))
         self._versions = self._current_versions()
         return output, *self._finals()
+
+    def _steps_forward(self, a: Arguments, weight: Tensor) -> None:
+        if together := self._together():
+            length = together.forward[1].length
+            first = self._low_states()[self.steps if self.setting.reverse else 0]
+            self._run_together(*together.forward, a, self._passed(length, first), weight)
+            return
+        blocks = len(self.law.recurrent_blocks)
+        hs = a.point("hs", self._new(self.dtypes.low, self.batch, blocks * self.units))
+        step = self.job.made.forward.bind(a.values, self.device)
+        before, weight = self._before(self._low_states()).unbind(), weight.t()
+        for t in self._times(forward=True):
+            if blocks:
+                torch.mm(before[t], weight, out=hs)
+            step(t)
 
     def _finals(self) -> list[Tensor]:
         last = 0 if self.setting.reverse else self.steps
@@ -227,6 +239,11 @@ class _Run:
 
     def _steps_back(self, kernel: Kernel, a: Arguments, d_h: Tensor, weight: Tensor) -> Tensor:
         """Run all steps; what reaches h before the first one through R."""
+        if together := self._together():
+            assert together.backward is not None
+            passed = self._passed(together.backward[1].length)
+            self._run_together(*together.backward, a, passed, weight)
+            return d_h[-1 if self.setting.reverse else 0] @ weight
         rows = a.point("back:h", self._new(self.dtypes.low, self.batch, self.units).zero_())
         step, products = kernel.bind(a.values, self.device), d_h.unbind()
         for t in self._times(forward=False):
@@ -245,6 +262,35 @@ class _Run:
         return value.clone() if fresh and value.data_ptr() == given.data_ptr() else value
 
     # --- both ------------------------------------------------------------------------------------
+
+    def _together(self) -> KernelsTogether | None:
+        """The kernels that run all steps in one launch, where that is quicker."""
+        if self.steps < _FEWEST_STEPS or self.batch > _MOST_COLUMNS:
+            return None
+        job = self.job
+        return kernels_together(
+            job.platform, self.layout, self.dtypes.kind, self.units, self.device
+        )
+
+    def _passed(self, length: int, first: Tensor | None = None) -> Tensor:
+        """What steps pass on, for an even and an odd step: rows of columns, padded with zeros."""
+        rows = -(-self.batch // COLUMNS) * COLUMNS
+        passed = self._new(self.dtypes.low, 2, rows, length).zero_()
+        if first is not None:
+            passed[0, : self.batch, : self.units] = first
+        return passed
+
+    def _run_together(
+        self, kernel: Kernel, split: Split, a: Arguments, passed: Tensor, weight: Tensor
+    ) -> None:
+        """All steps; forward from the first one, backward from the last one."""
+        backward = kernel.entry.name.endswith("backward")
+        a.values |= {"T": self.steps, "rows": passed.shape[1]}
+        a.values["reverse"] = int(self.setting.reverse != backward)
+        a.point("passed", passed)
+        a.point("weight", weight.contiguous())
+        a.point("met", torch.zeros(1, dtype=torch.int32, device=self.device))
+        kernel.run_together(a.values, split, self.device)
 
     def _arguments(self, rest: Sequence[Tensor | None]) -> Arguments:
         a, setting = Arguments(), self.setting

@@ -35,8 +35,37 @@ static __device__ inline unsigned short float_to_half(float v) {
   return bits;
 }
 
+struct eight { unsigned a, b, c, d; };  // numbers of 16 bits
+template <class T> static __device__ inline eight fresh(const T *p) {  // past the L1 cache, which may be stale
+  eight v;
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.a), "=r"(v.b), "=r"(v.c), "=r"(v.d) : "l"(p) : "memory");
+  return v;
+}
+static __device__ inline void arrive(unsigned *met) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" : : "l"(met) : "memory");
+}
+static __device__ inline void await_all(const unsigned *met, unsigned all) {
+  unsigned seen;
+  do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(met) : "memory");
+  while ((int)(seen - all) < 0);
+}
+#define MULTIPLY(name, type) \\
+  static __device__ inline void multiply_##name(float *c, const unsigned *a, unsigned b0, unsigned b1) { \\
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 " \\
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \\
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) \\
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1)); \\
+  }
+MULTIPLY(bfloat16, "bf16")
+MULTIPLY(float16, "f16")
+
 """
-"""What stands before the text of a program: the conversions that only the card's own language has."""
+"""What stands before the text of a program: what only the card's own language has.
+
+Conversions, a product of 16 x 16 and 16 x 8 numbers by a warp, and how blocks meet: one arrives when all
+that it has written can be seen, and waits until all have arrived.
+"""
 
 Launch = Callable[[int], None]
 """Runs a kernel at step t."""
@@ -148,8 +177,9 @@ class Driver:
         library.cuModuleLoadData.argtypes = [POINTER(c_void_p), c_char_p]
         library.cuModuleGetFunction.argtypes = [POINTER(c_void_p), c_void_p, c_char_p]
         library.cuGetErrorString.argtypes = [c_int, POINTER(c_char_p)]
-        self._launch = library.cuLaunchKernel
-        self._launch.argtypes = [c_void_p, *[c_uint] * 7, c_void_p, c_void_p, c_void_p]
+        sizes = [c_uint] * 7
+        library.cuLaunchKernel.argtypes = [c_void_p, *sizes, c_void_p, c_void_p, c_void_p]
+        library.cuLaunchCooperativeKernel.argtypes = [c_void_p, *sizes, c_void_p, c_void_p]
 
     def load(self, image: bytes, names: Sequence[str]) -> list[c_void_p]:
         """The kernels of a module; it is never unloaded."""
@@ -171,7 +201,7 @@ class Driver:
         t = c_int64()
         parameters = (c_void_p * 2)(ctypes.addressof(values), ctypes.addressof(t))
         call = (function, blocks, 1, 1, threads, 1, 1, 0, c_void_p(stream), parameters, None)
-        launch, check = self._launch, self._check
+        launch, check = self._library.cuLaunchKernel, self._check
 
         def at(step: int, alive: object = (values, parameters)) -> None:
             t.value = step
@@ -179,6 +209,16 @@ class Driver:
                 check(code)
 
         return at
+
+    def run_together(
+        self, function: c_void_p, arguments: Sequence[int], blocks: int, threads: int, stream: int
+    ) -> None:
+        """Run a kernel whose blocks wait for each other: all at the same time, or it is refused."""
+        values = (c_int64 * len(arguments))(*arguments)
+        t = c_int64()
+        parameters = (c_void_p * 2)(ctypes.addressof(values), ctypes.addressof(t))
+        call = (function, blocks, 1, 1, threads, 1, 1, 0, c_void_p(stream), parameters)
+        self._check(self._library.cuLaunchCooperativeKernel(*call))
 
     def _check(self, code: int) -> None:
         if code:

@@ -127,12 +127,25 @@ class Kernel:
         """A number into an array."""
         self._writes.append(f"put({self._field(key, f'{kind} *')} + {index}, {value});")
 
+    def hidden(self, index: int, blocks: int) -> str:
+        """R h of a recurrent block."""
+        return self.read("hs", f"((long long)row * {blocks} + {index}) * a.H + unit", "low")
+
+    def back(self) -> str:
+        """What reaches h from the step behind, through R."""
+        return self.read("back:h", "i", "low")
+
+    def pass_on(self, place: str, value: str) -> None:
+        """Give a number to the next step's product; here that reads it where it is written anyhow."""
+
     def text(self) -> str:
         """The kernel in C."""
         fields = "".join(f"  {kind}{name};\n" for name, kind in self._fields.values())
+        return f"struct {self.name}_arguments {{\n{fields}}};\n\n{self._text()}"
+
+    def _text(self) -> str:
         body = "\n".join(f"  {line}" for line in self._body())
         return (
-            f"struct {self.name}_arguments {{\n{fields}}};\n\n"
             f'extern "C" __global__ void {self.name}(const {self.name}_arguments a, '
             f"const long long t) {{\n{body}\n}}\n"
         )
@@ -151,8 +164,10 @@ class Kernel:
             "const long long line = t * a.B + row;  // of arrays (T, B, ...)",
             "const long long at = line * a.H + unit;  // in arrays (T, B, H)",
         ]
-        reads = [line.format(name) for line, name in self._reads.items()]
-        return [*where, *reads, *self.lines.text, *self._writes]
+        return [*where, *self._read_lines(), *self.lines.text, *self._writes]
+
+    def _read_lines(self) -> list[str]:
+        return [line.format(name) for line, name in self._reads.items()]
 
     def _field(self, key: str, kind: str) -> str:
         if key not in self._fields:

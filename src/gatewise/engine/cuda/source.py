@@ -5,22 +5,39 @@ Knows a layout and how arrays lie in memory; what a line of C looks like `kernel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from gatewise.cells.equations import Expr
 from gatewise.engine.cpu.emit import BackwardPass, Forward
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cuda.kernel import Kernel, Kind, Program, prelude
+from gatewise.engine.cuda.together import Split, Together
 
 Pass: TypeAlias = "BackwardPass[str]"
 
 
 def program(layout: Layout, kind: Kind) -> Program:
     """The kernels of a layout."""
-    kernels = {"forward": _forward(layout, kind)}
+    kernels = {"forward": _forward(Kernel("gatewise_forward", kind), layout, kind)}
     if layout.variant.grad:
-        kernels["backward"] = _backward(layout, kind)
+        kernels["backward"] = _backward(Kernel("gatewise_backward", kind), layout)
+    return _program(kernels, kind)
+
+
+def program_together(layout: Layout, kind: Kind, forward: Split, backward: Split | None) -> Program:
+    """Those that run all steps in one launch."""
+    inner = forward.size
+    k = Together("gatewise_forward", kind, forward, inner, transposed=False)
+    kernels: dict[str, Kernel] = {"forward": _forward(k, layout, kind)}
+    if backward is not None:
+        inner *= len(layout.law.recurrent_blocks)
+        k = Together("gatewise_backward", kind, backward, inner, transposed=True)
+        kernels["backward"] = _backward(k, layout)
+    return _program(kernels, kind)
+
+
+def _program(kernels: Mapping[str, Kernel], kind: Kind) -> Program:
     text = prelude(kind) + "\n".join(k.text() for k in kernels.values())
     return Program(text, {name: k.entry() for name, k in kernels.items()})
 
@@ -80,7 +97,7 @@ class _ForwardPoint(_Point):
         """R h of a block, and its bias where the parts are read apart."""
         blocks, k = self.layout.law.recurrent_blocks, self.kernel
         index = blocks.index(name)
-        h = k.read("hs", f"((long long)row * {len(blocks)} + {index}) * a.H + unit", "low")
+        h = k.hidden(index, len(blocks))
         if not self.layout.apart:
             return h
         return k.lines.add(h, k.read("bias_h", f"{index} * a.H + unit"))
@@ -98,8 +115,7 @@ class _BackwardPoint(_Point):
 # --- forward -------------------------------------------------------------------------------------
 
 
-def _forward(layout: Layout, kind: Kind) -> Kernel:
-    k = Kernel("gatewise_forward", kind)
+def _forward(k: Kernel, layout: Layout, kind: Kind) -> Kernel:
     point = _ForwardPoint(k, layout)
     states = Forward[str](k.lines, layout, point).run()
     variant = layout.variant
@@ -117,14 +133,15 @@ def _forward(layout: Layout, kind: Kind) -> Kernel:
         k.write(f"after:{name}", "at", value)
         if name == "h" and kind.low != kind.wide:
             k.write("after_low:h", "at", value, "low")
+        if name == "h":
+            k.pass_on("unit", value)
     return k
 
 
 # --- backward ------------------------------------------------------------------------------------
 
 
-def _backward(layout: Layout, kind: Kind) -> Kernel:
-    k = Kernel("gatewise_backward", kind)
+def _backward(k: Kernel, layout: Layout) -> Kernel:
     carried = _carried(k, layout)
     incoming = dict(carried)
     incoming["h"] = k.lines.add(carried["h"], k.read("d_output", "at", "low"))
@@ -156,7 +173,7 @@ def _carried(k: Kernel, layout: Layout) -> dict[str, str]:
     for name in layout.law.states:
         value = k.read(f"d:{name}", "i", "real")
         if name == "h" and layout.law.recurrent_blocks:
-            value = k.lines.add(value, k.read("back:h", "i", "low"))
+            value = k.lines.add(value, k.back())
         if cut is not None:  # what came after began anew
             value = k.lines.where(cut, k.lines.number(0.0), value)
         found[name] = value
@@ -178,5 +195,7 @@ def _write_input_gradients(
         sides["x"] = law.pre
     for part, blocks in sides.items():
         for name in blocks:
-            value = step.total(layout.input_gradient(part, name))
-            k.write(f"d{part}", point.block(part, name), inside(value), "low")
+            value = inside(step.total(layout.input_gradient(part, name)))
+            k.write(f"d{part}", point.block(part, name), value, "low")
+            if part == "h":
+                k.pass_on(f"{blocks.index(name)} * a.H + unit", value)
