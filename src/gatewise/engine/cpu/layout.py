@@ -180,9 +180,30 @@ class Layout:
         apart = variant.narrow and self.wide_h and not self.operand
         return variant.ragged or variant.cut or apart
 
+    @cached_property
+    def _normed(self) -> frozenset[str]:
+        """The slots that what is normalised is computed from again: to a mean of exact values they must be exact."""
+        found: set[str] = set()
+
+        def visit(place: int, top: bool = False) -> None:
+            node = self.graph.nodes[place]
+            if not top and place in self.graph.names:
+                name = self.graph.names[place]
+                found.update((f"v:{name}", f"r:{name}"))
+            elif node.op == "input" and node.key is not None:
+                found.add(f"i:{node.key[0]}:{node.key[1]}")
+            else:
+                for operand in self.graph.operands(place):
+                    visit(operand)
+
+        for place, node in enumerate(self.graph.nodes):
+            if node.op == "normal":
+                visit(place, top=True)
+        return frozenset(found)
+
     def is_narrow(self, name: str) -> bool:
         """Whether an array of the kernels, by the name of its argument, is of 16 bits."""
-        if not self.variant.narrow:
+        if not self.variant.narrow or name in self._normed:
             return False
         kind, _, value = name.partition(":")
         if kind in ("before", "after"):
