@@ -45,12 +45,25 @@ def many_operations(a: Any, s: Any) -> Any:
     return {"h": gw.tanh(n - s.h) * z / (1 + z), "n": n, "m": m}, {"z": z}
 
 
+@gw.cell(params={"scale": "vector", "shift": "vector"})
+def normed(a: Any, s: Any, p: Any) -> Any:
+    """Norms of a state, of a part, of what is named, and of each other."""
+    n = gw.layer_norm(a.x.n - gw.layer_norm(a.h.n, p.shift, p.scale), p.scale, p.shift)
+    z = gw.sigmoid(a.z + gw.layer_norm(s.c, p.scale, p.shift))
+    c = z * s.c + (1 - z) * gw.tanh(n)
+    h = gw.layer_norm(gw.where(c > a.y, c, 0.5 * a.y) * z, p.scale, p.shift)
+    return {"h": 0.5 * s.h + h, "c": c}, {"n": n, "z": z}
+
+
 USERS = {"coupled": coupled, "peephole": peephole, "many operations": many_operations}
-CELLS = [*ENGINES["compiled"], *USERS]
+CELLS = [*ENGINES["cuda"], *USERS]
+"""Those that are computed unit by unit."""
+BY_ROWS = {"normed": normed}
+COMPILED = [*ENGINES["compiled"], *USERS, *BY_ROWS]
 
 
 def build(cell: str, dtype: torch.dtype = torch.float64, **options: Any) -> gw.Stack:
-    kind = USERS.get(cell, cell)
+    kind = (USERS | BY_ROWS).get(cell, cell)
     stack = gw.Stack(kind, INPUT, **{"hidden_size": UNITS, "dtype": dtype, **options})
     spread(stack, 0.2)
     return stack
@@ -184,7 +197,7 @@ def controls() -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "projection": ({"proj_size": 2}, {}, "there is a projection"),
-    "layer norm": ({"cell": "lstm_layer_norm"}, {}, "layer_norm reads other units"),
+    "matrix": ({"cell": "gru_paper"}, {}, "matmul reads other units"),
     "no step": ({}, {"lengths": None, "steps": 0}, "no step or no column"),
     "record with gradient": ({}, {"record": gw.Record("f", grad=True)}, "carry gradients"),
     "learned control": (
@@ -206,32 +219,36 @@ def check_refusal(engine: str, case: str) -> None:
 
 LEAVES = ["a.p", "a.q", "a.x.r", "a.h.r", "s.h", "s.c", "number"]
 UNARY = ["sigmoid", "tanh", "relu", "softplus", "exp"]
+NORM = "layer_norm"
 BINARY = ["+", "-", "*", "minimum", "maximum", "where"]
 
 
-def expressions() -> st.SearchStrategy[Any]:
-    """Trees of the operations of equations."""
+def expressions(*, norms: bool = False) -> st.SearchStrategy[Any]:
+    """Trees of the operations of equations; `norms`: with means over the units."""
+    unary = [*UNARY, *[NORM] * 3] if norms else UNARY
     return st.recursive(
         st.sampled_from(LEAVES),
         lambda inner: st.one_of(
-            st.tuples(st.sampled_from(UNARY), inner),
+            st.tuples(st.sampled_from(unary), inner),
             st.tuples(st.sampled_from(BINARY), inner, inner),
         ),
         max_leaves=6,
     )
 
 
-def evaluate(tree: Any, a: Any, s: Any) -> Any:
+def evaluate(tree: Any, a: Any, s: Any, p: Any = None) -> Any:
     if isinstance(tree, str):
         leaves = {"a.p": a.p, "a.q": a.q, "a.x.r": a.x.r, "a.h.r": a.h.r, "s.h": s.h, "s.c": s.c}
         return leaves.get(tree, 0.7)
     op, *parts = tree
-    values = [evaluate(p, a, s) for p in parts]
+    values = [evaluate(part, a, s, p) for part in parts]
     if op in "+-*":
         x, y = values
         return x + y if op == "+" else x - y if op == "-" else x * y
     if op == "where":
         return gw.where(values[0] > values[1] + 0.1 * s.c, *values)
+    if op == NORM:
+        return gw.layer_norm(values[0] + 0 * s.h, p.scale, p.shift)
     if op == "exp":
         return gw.exp(-gw.softplus(values[0]))
     return getattr(gw, op)(*values)
@@ -240,9 +257,16 @@ def evaluate(tree: Any, a: Any, s: Any) -> Any:
 def random_cell(first: Any, second: Any) -> Any:
     """A cell whose equations hold two trees of `expressions`."""
 
-    def law(a: Any, s: Any) -> Any:
-        gate = gw.sigmoid(evaluate(first, a, s) + a.p)
-        c = gate * s.c + gw.tanh(evaluate(second, a, s) + a.q + a.x.r - a.h.r)
+    def law(a: Any, s: Any, p: Any = None) -> Any:
+        gate = gw.sigmoid(evaluate(first, a, s, p) + a.p)
+        c = gate * s.c + gw.tanh(evaluate(second, a, s, p) + a.q + a.x.r - a.h.r)
         return {"h": gw.tanh(c), "c": c}, {"gate": gate}
 
-    return gw.cell(law)
+    if NORM not in str((first, second)):
+        return gw.cell(lambda a, s: law(a, s))
+
+    def normed(a: Any, s: Any, p: Any) -> Any:
+        states, gates = law(a, s, p)
+        return {**states, "h": states["h"] + 0 * (p.scale + p.shift)}, gates
+
+    return gw.cell(params={"scale": "vector", "shift": "vector"})(normed)

@@ -69,8 +69,8 @@ def test_its_code_is_shown() -> None:
     assert 'define void @"backward"' in code
     assert 'define void @"backward"' not in shown.code(gradients=False)
     assert "fmla" in shown.code(assembly=True, target="aarch64")
-    with pytest.raises(EngineError, match="layer_norm reads other units"):
-        gw.show(gw.cells.LayerNormLSTM).code()
+    with pytest.raises(EngineError, match="matmul reads other units"):
+        gw.show(gw.cells.PaperGRU).code()
     with pytest.raises(UnknownNameError, match="unknown target 'z80'"):
         shown.code(target="z80")
     with pytest.raises(OptionError, match="'float32' or 'float64'"):

@@ -286,3 +286,9 @@ def test_random_cells(first: Any, second: Any, seed: int) -> None:
     compare(
         stack, numbers(steps=3), record=gw.Record("gate"), control=gw.Control.scale("gate", 0.9)
     )
+
+
+def test_means_over_units_are_refused() -> None:
+    stack = gw.Stack("lstm_layer_norm", 3, 4)
+    with pytest.raises(EngineError, match="layer_norm reads other units"):
+        stack(torch.zeros(5, 2, 3), engine="cuda")

@@ -14,6 +14,7 @@ from operator import add
 
 from gatewise.cells.equations import Expr, sigmoid, where
 from gatewise.cells.graph import Graph
+from gatewise.cells.norms import normal_gradient
 from gatewise.cells.simplify import Simplifier
 from gatewise.errors import OptionError
 
@@ -62,10 +63,12 @@ RULES: dict[str, Rule] = {
     "minimum": _minimum,
     "maximum": _maximum,
     "where": lambda d, y, c, a, b: (None, where(c, d, 0.0), where(c, 0.0, d)),
+    "normal": normal_gradient,
 }
 """Operation -> its gradient: from that of the result d, the result y and the operands, to theirs.
 
-What reads other units (layer_norm, matmul) has none here: no lane can compute it alone.
+What reads other units (layer_norm, matmul) has none here: no lane can compute it alone. `norms` writes a
+layer_norm out; the means in it have none either, since "normal" takes it all.
 """
 
 

@@ -120,8 +120,12 @@ def _foreign(what: str) -> OptionError:
     )
 
 
+NORM_EPSILON = 1e-5
+"""What layer normalisation adds to the variance."""
+
+
 def _layer_norm(v: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return torch.nn.functional.layer_norm(v, v.shape[-1:], scale, shift)
+    return torch.nn.functional.layer_norm(v, v.shape[-1:], scale, shift, NORM_EPSILON)
 
 
 def _as_tensor_pair(fn: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -165,6 +169,8 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "maximum": _as_tensor_pair(torch.maximum),
     "where": torch.where,
     "layer_norm": _layer_norm,
+    "row_mean": lambda v: v.mean(-1, keepdim=True).expand_as(v),
+    "normal": lambda v, mean, inverse: (v - mean) * inverse,
 }
 """What each operation computes on tensors; a compiled engine has its own table with the same keys."""
 

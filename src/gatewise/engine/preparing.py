@@ -95,8 +95,10 @@ def prepare(
     )
 
 
-def refusal_of_plan(plan: Plan, x: Tensor, dtypes: Collection[torch.dtype]) -> str | None:
-    """Why kernels that compute unit by unit cannot honour the plan, or None."""
+def refusal_of_plan(
+    plan: Plan, x: Tensor, dtypes: Collection[torch.dtype], by_rows: bool = False
+) -> str | None:
+    """Why kernels cannot honour the plan, or None; `by_rows`: they do more than unit by unit."""
     if plan.special is not None or torch.compiler.is_compiling():
         return f"{plan.special or 'torch.compile'} is active"
     if x.shape[0] == 0 or x.shape[1] == 0:
@@ -106,7 +108,7 @@ def refusal_of_plan(plan: Plan, x: Tensor, dtypes: Collection[torch.dtype]) -> s
     if plan.control is not None and (why := _refusal_of_rules(plan.control.rules)):
         return why
     for direction in plan.directions:
-        if why := _refusal_of(direction, plan, dtypes):
+        if why := _refusal_of(direction, plan, dtypes, by_rows):
             return why
     return None
 
@@ -126,14 +128,16 @@ def _refusal_of_rules(rules: Sequence[Rule]) -> str | None:
     return None
 
 
-def _refusal_of(direction: Direction, plan: Plan, dtypes: Collection[torch.dtype]) -> str | None:
-    """Why kernels that compute unit by unit cannot run this direction, or None."""
+def _refusal_of(
+    direction: Direction, plan: Plan, dtypes: Collection[torch.dtype], by_rows: bool
+) -> str | None:
+    """Why kernels cannot run this direction, or None."""
     law, weights = direction.law, direction.weights
     if weights.hr is not None:
         return "there is a projection"
     if law.rounds:
         return f"in the cell {law.name} x and h modulate each other before the gates"
-    if why := refusal(law):
+    if why := refusal(law, by_rows):
         return f"in the cell {law.name} {why}"
     learned = any(t.requires_grad for t in (direction.start or {}).values())
     if plan.reset is not None and learned and plan.grad:

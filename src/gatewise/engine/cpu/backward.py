@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from llvmlite import ir
 
@@ -14,17 +14,21 @@ from gatewise.engine.cpu.program import BACKWARD_WIDE, Program
 from gatewise.engine.cpu.rows import Loops, Row, inside
 
 
-class _BackwardRow(Row):
+class BackwardRow(Row):
+    """Sources of the backward pass; `carried`: the gradients of the next states that came back."""
+
     def __init__(
         self,
         kernel: Loops,
         t: ir.Value,
         row: ir.Value,
         unit: ir.Value,
-        incoming: dict[str, ir.Value],
+        carried: Mapping[str, tuple[ir.Value, ir.Value]],
     ) -> None:
         super().__init__(kernel, t, row, unit)
-        self._incoming = incoming
+        shown = kernel.p.lanes.load(self.array("d_output"))
+        self._incoming = {name: value for name, (_, value) in carried.items()}
+        self._incoming["h"] = kernel.p.builder.fadd(self._incoming["h"], shown)
 
     def _read(self, kind: str, name: str) -> ir.Value:
         return self._incoming[name] if kind == "grad" else super()._read(kind, name)
@@ -41,6 +45,14 @@ def emit_backward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
 def _backward_block(
     k: Loops, s: ir.Value, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value
 ) -> None:
+    multiply(k, s, t, panel, first, rows)
+    k.over_lines(panel, first, rows, lambda row, unit, line: _backward_row(k, t, row, unit, line))
+
+
+def multiply(
+    k: Loops, s: ir.Value, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value
+) -> None:
+    """R^T times the gradients of the step after, of a panel and some rows, to the scratch."""
     p, b, lanes = k.p, k.p.builder, k.kind.lanes
     line_size = k.wide * lanes
     depth = p.number("depth")
@@ -57,70 +69,94 @@ def _backward_block(
                 rows_at = b.mul(b.sub(t, p.number("dir")), p.number("B"))
                 a = p.at(p.pointer("dh"), (b.add(rows_at, first), p.number("dh_row")))
                 k.product(rows, a, depth, w, depth)
-    with p.loop(I64(0), I64(k.wide), "vector") as v:
-        unit = b.add(b.mul(panel, I64(line_size)), b.mul(v, I64(lanes)))
-        here = b.icmp_signed("<", unit, p.number("Hp"))
-        with b.if_then(here), p.loop(I64(0), rows, "row") as r:
-            line = p.at(k.scratch, (r, I64(line_size)), (v, I64(lanes)))
-            _backward_row(k, t, b.add(first, r), unit, line)
 
 
 def _backward_row(k: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value) -> None:
-    p, b, lanes, variant = k.p, k.p.builder, k.p.lanes, k.layout.variant
-    zero = lanes.number(0.0)
-    valid = k.flag("valid", t, row) if variant.ragged else None
-    cut = k.flag("cut", t, row) if variant.cut else None
-    carried, incoming = {}, {}
+    carried = carried_gradients(k, t, row, unit, line)
+    source = BackwardRow(k, t, row, unit, carried)
+    stores = BackwardStores(k, source, BackwardPass(k.p.lanes, k.layout, source))
+    stores.inputs()
+    stores.params()
+    stores.states(carried)
+
+
+def carried_gradients(
+    k: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value | None
+) -> dict[str, tuple[ir.Value, ir.Value]]:
+    """State -> where its gradient is carried, and that of its value after this step.
+
+    `line` is where R^T times the later gradients is; None: it has been added already.
+    """
+    p, b, lanes = k.p, k.p.builder, k.p.lanes
+    cut = k.flag("cut", t, row) if k.layout.variant.cut and line is not None else None
+    carried = {}
     for name in k.layout.law.states:
         place = p.at(p.pointer(f"d:{name}"), (row, p.number("Hp")), unit)
         value = lanes.load(place)
-        if name == "h" and k.layout.law.recurrent_blocks:
+        if name == "h" and k.layout.law.recurrent_blocks and line is not None:
             value = b.fadd(value, lanes.load(line))
         if cut is not None:  # what came after began anew
-            value = lanes.where(cut, zero, value)
+            value = lanes.where(cut, lanes.number(0.0), value)
         carried[name] = (place, value)
-        incoming[name] = value
-    source = _BackwardRow(k, t, row, unit, incoming)
-    shown = lanes.load(source.array("d_output"))
-    incoming["h"] = b.fadd(incoming["h"], shown)
-    step = BackwardPass(lanes, k.layout, source)
-    filled = inside(k, unit)
+    return carried
 
-    def store(value: ir.Value | None, at: ir.Value) -> None:
+
+class BackwardStores:
+    """Writes the gradients of one row and one register of units."""
+
+    def __init__(self, kernel: Loops, row: Row, step: BackwardPass[ir.Value]) -> None:
+        self._k, self._row, self._step = kernel, row, step
+        ragged = kernel.layout.variant.ragged
+        self._valid = kernel.flag("valid", row.t, row.row) if ragged else None
+        self._filled = inside(kernel, row.unit)
+
+    def inputs(self, stage: int | None = None) -> None:
+        """Those of the pre-activations; with `stage` those that it completes."""
+        layout, law = self._k.layout, self._k.layout.law
+        for index, block in enumerate(law.recurrent_blocks):
+            self._store(layout.input_gradient("h", block), "dh", index, "dh_row", stage)
+        if layout.apart or law.recurrent_blocks != law.pre:
+            for index, block in enumerate(law.pre):
+                self._store(layout.input_gradient("x", block), "dx", index, "xs_row", stage)
+
+    def _store(
+        self, terms: tuple[Expr, ...], name: str, index: int, row: str, stage: int | None
+    ) -> None:
+        if not self._belongs(terms, stage):
+            return
+        lanes, zero = self._k.p.lanes, self._k.p.lanes.number(0.0)
+        value = self._step.total(terms)
         value = zero if value is None else value
-        if valid is not None:
-            value = lanes.where(valid, value, zero)
-        lanes.store(lanes.where(filled, value, zero), at)
+        if self._valid is not None:
+            value = lanes.where(self._valid, value, zero)
+        lanes.store(lanes.where(self._filled, value, zero), self._row.blocks(name, index, row))
 
-    _store_input_gradients(k, source, step, store)
-    for name in k.layout.law.params:
-        found = step.total(_gradient(k.layout, "param", name))
-        if found is not None:
-            place = p.at(p.pointer(f"d_param:{name}"), unit)
-            found = found if valid is None else lanes.where(valid, found, zero)
-            lanes.store(b.fadd(lanes.load(place), found), place)
-    for name, (place, value) in carried.items():
-        found = step.total(_gradient(k.layout, "state", name))
-        found = zero if found is None else found
-        lanes.store(found if valid is None else lanes.where(valid, found, value), place)
+    def params(self, stage: int | None = None) -> None:
+        """Add those of the parameters, over rows and time; with `stage` those that it completes."""
+        k, p, lanes = self._k, self._k.p, self._k.p.lanes
+        for name in k.layout.law.params:
+            terms = _gradient(k.layout, "param", name)
+            found = self._step.total(terms) if self._belongs(terms, stage) else None
+            if found is not None:
+                place = p.at(p.pointer(f"d_param:{name}"), *k.param_place(self._row.unit))
+                if self._valid is not None:
+                    found = lanes.where(self._valid, found, lanes.number(0.0))
+                lanes.store(p.builder.fadd(lanes.load(place), found), place)
+
+    def states(self, carried: Mapping[str, tuple[ir.Value, ir.Value]]) -> None:
+        """Those of the states before the step, to be carried on."""
+        lanes = self._k.p.lanes
+        for name, (place, value) in carried.items():
+            found = self._step.total(_gradient(self._k.layout, "state", name))
+            found = lanes.number(0.0) if found is None else found
+            if self._valid is not None:
+                found = lanes.where(self._valid, found, value)
+            lanes.store(found, place)
+
+    def _belongs(self, terms: tuple[Expr, ...], stage: int | None) -> bool:
+        return stage is None or self._k.layout.backward_cut.last(terms) == stage
 
 
 def _gradient(layout: Layout, kind: str, name: str) -> tuple[Expr, ...]:
     found = layout.backward.gradients.get((kind, name))
     return () if found is None else (found,)
-
-
-def _store_input_gradients(
-    k: Loops,
-    row: Row,
-    step: BackwardPass[ir.Value],
-    store: Callable[[ir.Value | None, ir.Value], None],
-) -> None:
-    law = k.layout.law
-    for index, block in enumerate(law.recurrent_blocks):
-        value = step.total(k.layout.input_gradient("h", block))
-        store(value, row.blocks("dh", index, "dh_row"))
-    if k.layout.apart or law.recurrent_blocks != law.pre:
-        for index, block in enumerate(law.pre):
-            value = step.total(k.layout.input_gradient("x", block))
-            store(value, row.blocks("dx", index, "xs_row"))

@@ -25,6 +25,7 @@ from gatewise.engine.cpu.packing import (
 )
 from gatewise.engine.cpu.products import column_sums, linear, product, transposed_product
 from gatewise.engine.cpu.program import BACKWARD_WIDE
+from gatewise.engine.cpu.staged import room
 from gatewise.engine.differentiable import differentiable
 from gatewise.engine.preparing import Setting
 
@@ -116,6 +117,7 @@ class _Call:
         a.values["panels"] = self.size // self.kind.lanes
         a.values["depth"] = -(-self.units // self.kind.factors)
         a.values["lda"] = self.size // self.kind.factors
+        self._point_space(a, forward=True)
         job.made.forward(a.values, self._workers(blocks))
         for name in layout.variant.recorded:
             job.setting.slots[name] = self._recorded(name)
@@ -231,11 +233,14 @@ class _Call:
         if blocks:
             panels = backward_panels(hh, blocks, self.size, self.kind)
             a.point("weights", panels)
-        zeros = self._like.new_zeros(self.size, dtype=self.wide)
+        workers = self._workers(blocks)
+        self._point_space(a, forward=False)
+        each = workers if layout.by_rows else 1  # threads that own rows sum apart
+        zeros = self._like.new_zeros(each, self.size, dtype=self.wide)
         d_params = {n: a.point(f"d_param:{n}", zeros.clone()) for n in law.params}
         a.values["panels"] = -(-self.size // (BACKWARD_WIDE * self.kind.lanes))
         assert self.job.made.backward is not None
-        self.job.made.backward(a.values, self._workers(blocks))
+        self.job.made.backward(a.values, workers)
         return self._collect(inputs, wanted, dx, dh, d_params, d_states)
 
     def _collect(
@@ -274,7 +279,7 @@ class _Call:
         if d_bias_h is not None and wanted[4]:
             found[4] = self._rows(d_bias_h, blocks)
         for k, name in enumerate(law.params):
-            found[5 + k] = d_params[name][:units]
+            found[5 + k] = d_params[name].sum(0)[:units]
         offset = 5 + len(law.params)
         for k, name in enumerate(law.states):
             if not wanted[offset + k]:
@@ -345,11 +350,19 @@ class _Call:
     def _array(self, name: str, steps: int | None = None) -> Tensor:
         """(T, B, Hp), of the numbers that the argument `name` is made of."""
         dtype = self.stored if self.layout.is_narrow(name) else self.wide
-        return ARENA.empty((steps or self.steps, self.batch, self.size), dtype)
+        units = () if name[:2] == "m:" else (self.size,)
+        return ARENA.empty((steps or self.steps, self.batch, *units), dtype)
+
+    def _point_space(self, a: Arguments, *, forward: bool) -> None:
+        """What waits between the stages of a step, row by row."""
+        if self.layout.by_rows:
+            cut = self.layout.forward_cut if forward else self.layout.backward_cut
+            a.point("space", ARENA.empty((self.batch, room(cut, self.size, self.kind)), self.wide))
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units
-        return 1 if work < _SMALL else forks.count()
+        most = self.batch if self.layout.by_rows else forks.count()
+        return 1 if work < _SMALL else min(most, forks.count())
 
 
 def _solid(value: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -76,28 +76,33 @@ class Forward(Generic[V]):
         self._lanes = lanes
         self._layout = layout
         self._source = source
+        self._values: dict[int, V] = {}
         self._held: dict[int, V] = {}
         self._kept = set(layout.kept)
+        self._states = {place: name for name, place in layout.graph.states.items()}
 
     def run(self) -> dict[str, V]:
         """The next states."""
-        graph, values = self._layout.graph, list[V]()
-        states = {place: name for name, place in graph.states.items()}
-        for place, node in enumerate(graph.nodes):
-            value, held = self._compute(place, node, values)
-            if place in states:
-                value, held = self._state(states[place], value, held)
-            elif place in graph.names:
-                name = graph.names[place]
-                self._keep(f"r:{name}", value)
-                value, held = self._controlled(name, value, held)
-                self._keep(f"v:{name}", value)
-            if held is not None:
-                self._held[place] = held
-            values.append(value)
-        return {name: values[place] for name, place in graph.states.items()}
+        for place in range(len(self._layout.graph.nodes)):
+            self._define(place)
+        return {name: self._values[place] for name, place in self._layout.graph.states.items()}
 
-    def _compute(self, place: int, node: Expr, values: list[V]) -> tuple[V, V | None]:
+    def _define(self, place: int) -> None:
+        """Compute a node, whose operands are known, up to the control of its name."""
+        graph = self._layout.graph
+        value, held = self._compute(place, graph.nodes[place])
+        if place in self._states:
+            value, held = self._state(self._states[place], value, held)
+        elif place in graph.names:
+            name = graph.names[place]
+            self._keep(f"r:{name}", value)
+            value, held = self._controlled(name, value, held)
+            self._keep(f"v:{name}", value)
+        if held is not None:
+            self._held[place] = held
+        self._values[place] = value
+
+    def _compute(self, place: int, node: Expr) -> tuple[V, V | None]:
         """A node's value before its name's control, and where it follows from set numbers alone."""
         graph, lanes = self._layout.graph, self._lanes
         if node.op == "const":
@@ -110,11 +115,11 @@ class Forward(Generic[V]):
             self._keep(f"i:{node.key[0]}:{node.key[1]}", value)
             return value, held
         operands = graph.operands(place)
-        value = lanes.apply(node.op, *(values[i] for i in operands))
+        value = lanes.apply(node.op, *(self._values[i] for i in operands))
         if node.op == "mul":
             for i in operands:
                 if i in self._held:  # a factor set to 0 is a closed gate, also for NaN
-                    zero = lanes.compare("==", values[i], lanes.number(0.0))
+                    zero = lanes.compare("==", self._values[i], lanes.number(0.0))
                     closed = lanes.both(self._held[i], zero)
                     value = lanes.where(closed, lanes.number(0.0), value)
         return value, self._following(operands)

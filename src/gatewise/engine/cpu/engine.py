@@ -39,7 +39,7 @@ class CompiledEngine:
             return f"it computes float32, float64 and bfloat16 on CPUs, not {x.dtype} on {x.device.type}"
         if autocast_dtype(x) not in (None, torch.bfloat16):
             return f"autocast is on, to {autocast_dtype(x)}"
-        return refusal_of_plan(plan, x, _DTYPES)
+        return refusal_of_plan(plan, x, _DTYPES, by_rows=True)
 
     def reluctance(self, plan: Plan, x: Tensor) -> str | None:
         """A first call compiles; where little is computed it would never be worth it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llvmlite import ir
 
 from gatewise.engine.cpu.emit import Forward
@@ -11,9 +13,11 @@ from gatewise.engine.cpu.program import Program
 from gatewise.engine.cpu.rows import Loops, Row, inside
 
 
-class _ForwardRow(Row):
+class ForwardRow(Row):
+    """Sources of the forward pass; `line`: where R h of the row is, None after the first stage."""
+
     def __init__(
-        self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value
+        self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value | None
     ) -> None:
         super().__init__(kernel, t, row, unit)
         self._line = line
@@ -37,6 +41,7 @@ class _ForwardRow(Row):
     def _hidden(self, block: int) -> ir.Value:
         """R h of a block, and its bias where the parts are read apart."""
         k, p = self._k, self._k.p
+        assert self._line is not None
         h = p.lanes.load(p.at(self._line, I64(block * k.kind.lanes)))
         if not k.layout.apart:
             return h
@@ -51,26 +56,35 @@ def emit_forward(module: ir.Module, layout: Layout, kind: Kind) -> Program:
     return k.over_time(lambda s, t, panel, first, rows: _forward_block(k, t, panel, first, rows))
 
 
-def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:
+def multiply(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:
+    """R h of a panel and some rows, to the scratch."""
     p, b, count = k.p, k.p.builder, k.wide
-    unit, depth = b.mul(panel, I64(k.kind.lanes)), p.number("depth")
+    depth = p.number("depth")
     if count:
         packed = p.pointer("weights", k.kind.packed)
         w = p.at(packed, (b.mul(panel, depth), I64(count * k.kind.lanes)))
         operand = "before:operand" if k.layout.operand else "before:h"
         a = p.at(p.pointer(operand), (t, p.number("step")), (first, p.number("Hp")))
         k.product(rows, a, p.number("lda"), w, depth)
+
+
+def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:
+    p, b, count = k.p, k.p.builder, k.wide
+    unit = b.mul(panel, I64(k.kind.lanes))
+    multiply(k, t, panel, first, rows)
     with p.loop(I64(0), rows, "row") as r:
         line = p.at(k.scratch, (r, I64(count * k.kind.lanes)))
-        row = _ForwardRow(k, t, b.add(first, r), unit, line)
+        row = ForwardRow(k, t, b.add(first, r), unit, line)
         states = Forward(p.lanes, k.layout, row).run()
-        _store_states(k, row, states)
+        store_states(k, row, states)
 
 
-def _store_states(k: Loops, row: Row, states: dict[str, ir.Value]) -> None:
+def store_states(k: Loops, row: Row, states: Mapping[str, ir.Value]) -> None:
     """The states after the step, as the next step reads them, and the output."""
     layout, variant, lanes = k.layout, k.layout.variant, k.p.lanes
     zero = lanes.number(0.0)
+    if not states:
+        return
     # where pairs are multiplied, what follows an odd h is read too, and times 0 it must be 0
     filled = inside(k, row.unit) if variant.narrow and layout.law.recurrent_blocks else None
     valid = k.flag("valid", row.t, row.row) if variant.ragged else None

@@ -339,6 +339,18 @@ class Lanes:
         first = self.builder.or_(self.compare(op, a, b), self.is_nan(a))
         return self.where(first, a, b)
 
+    def total(self, x: ir.Value) -> ir.Value:
+        """The sum of all lanes, a number: halves are added to each other."""
+        b, lanes = self.builder, self.kind.lanes
+        while lanes > 1:
+            lanes //= 2
+            upper = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes, 2 * lanes)))
+            lower = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+            nothing = ir.Constant(x.type, ir.Undefined)
+            halves = (b.shuffle_vector(x, nothing, part) for part in (lower, upper))
+            x = b.fadd(*halves)
+        return b.extract_element(x, I32(0))
+
     def _horner(self, coefficients: Sequence[float], x: ir.Value) -> ir.Value:
         value: ir.Value = self.number(coefficients[0])
         for c in coefficients[1:]:
@@ -384,5 +396,6 @@ ON_LANES: dict[str, Callable[..., ir.Value]] = {
     "minimum": Lanes.minimum,
     "maximum": Lanes.maximum,
     "where": Lanes.where,
+    "normal": lambda v, a, mean, inverse: v.mul(v.sub(a, mean), inverse),
 }
 """What each operation of a cell's equations is on registers."""

@@ -3,7 +3,8 @@
 Knows the cell's graph and which controls, masks and records are there; no registers, no memory.
 
 Slots name what is kept for each step, (T, B, H) each: ``v:f`` a named value after its control, ``r:f``
-before it, ``n:c`` a state after the control of ``c.new``, ``i:pre:f`` an input after its control.
+before it, ``n:c`` a state after the control of ``c.new``, ``i:pre:f`` an input after its control. ``m:7`` is
+the mean over the units that node 7 is, (T, B).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from gatewise.cells.base import Law
 from gatewise.cells.derive import RULES, Backward, differentiate
 from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph
+from gatewise.cells.norms import written_out
+from gatewise.engine.cpu.stages import Cut, cut_backward, cut_forward
 
 _NARROW = ("xs", "dh", "dx", "output", "d_output", "i")
 _COMPARISONS = frozenset({"gt", "lt", "ge", "le"})
@@ -45,11 +48,16 @@ class Variant:
 
 
 @cache
-def refusal(law: Law) -> str | None:
-    """Why the equations cannot be computed unit by unit, or None."""
-    graph = law.graph
+def refusal(law: Law, by_rows: bool = False) -> str | None:
+    """Why the equations cannot be computed unit by unit, or None.
+
+    Args:
+        law: whose.
+        by_rows: with means over the units between.
+    """
+    graph = written_out(law.graph) if by_rows else law.graph
     for place, node in enumerate(graph.nodes):
-        if node.op in ("input", "const"):
+        if node.op in ("input", "const") or (by_rows and node.op == "row_mean"):
             continue
         if node.op not in RULES:
             return f"{node.op} reads other units"
@@ -68,15 +76,33 @@ class Layout:
     law: Law
     variant: Variant
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
-        """The forward equations."""
-        return self.law.graph
+        """The forward equations, layer normalisation written out."""
+        return written_out(self.law.graph)
 
     @cached_property
     def backward(self) -> Backward:
         """The backward equations."""
-        return differentiate(self.law.graph)
+        return differentiate(self.graph)
+
+    @cached_property
+    def by_rows(self) -> bool:
+        """Whether some values are means over the units: whole rows are computed together."""
+        return self.forward_cut.stages > 1
+
+    @cached_property
+    def forward_cut(self) -> Cut:
+        """The stages of the forward equations."""
+        return cut_forward(self.graph)
+
+    @cached_property
+    def backward_cut(self) -> Cut:
+        """The stages of the backward equations."""
+        stored = [self.input_gradient(p, n) for p in ("x", "h") for n in self.law.pre]
+        found = self.backward.gradients
+        last = [found[key] for key in found if key[0] == "state"]
+        return cut_backward(self.graph, [t for t in stored if t], last, tuple(found.values()))
 
     @cached_property
     def zoneout(self) -> Mapping[str, str]:
@@ -102,6 +128,7 @@ class Layout:
             return ()
         found: dict[str, None] = {}
         names = {id(self.graph.nodes[i]): n for i, n in self.graph.names.items()}
+        places = {id(node): place for place, node in enumerate(self.graph.nodes)}
         seen: set[int] = set()
 
         def visit(node: Expr) -> None:
@@ -114,6 +141,8 @@ class Layout:
                 found[f"v:{names[id(node)]}"] = None
             elif node.key is not None and node.key[0].startswith("pre"):
                 found[f"i:{node.key[0]}:{node.key[1]}"] = None
+            elif node.op == "row_mean" and id(node) in places:
+                found[f"m:{places[id(node)]}"] = None
             else:
                 for arg in node.args:
                     visit(arg)
@@ -151,9 +180,30 @@ class Layout:
         apart = variant.narrow and self.wide_h and not self.operand
         return variant.ragged or variant.cut or apart
 
+    @cached_property
+    def _normed(self) -> frozenset[str]:
+        """The slots that what is normalised is computed from again: to a mean of exact values they must be exact."""
+        found: set[str] = set()
+
+        def visit(place: int, top: bool = False) -> None:
+            node = self.graph.nodes[place]
+            if not top and place in self.graph.names:
+                name = self.graph.names[place]
+                found.update((f"v:{name}", f"r:{name}"))
+            elif node.op == "input" and node.key is not None:
+                found.add(f"i:{node.key[0]}:{node.key[1]}")
+            else:
+                for operand in self.graph.operands(place):
+                    visit(operand)
+
+        for place, node in enumerate(self.graph.nodes):
+            if node.op == "normal":
+                visit(place, top=True)
+        return frozenset(found)
+
     def is_narrow(self, name: str) -> bool:
         """Whether an array of the kernels, by the name of its argument, is of 16 bits."""
-        if not self.variant.narrow:
+        if not self.variant.narrow or name in self._normed:
             return False
         kind, _, value = name.partition(":")
         if kind in ("before", "after"):

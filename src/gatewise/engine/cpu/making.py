@@ -17,6 +17,7 @@ from gatewise.engine.cpu.forward import emit_forward
 from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
 from gatewise.engine.cpu.program import Program
+from gatewise.engine.cpu.staged import emit_staged_backward, emit_staged_forward
 from gatewise.engine.cpu.target import Target, current
 
 
@@ -64,9 +65,12 @@ def emit(layout: Layout, name: str, target: Target) -> tuple[ir.Module, dict[str
     """
     kind = kind_for(name, layout.variant.narrow, target)
     module = ir.Module()
-    programs = {"forward": emit_forward(module, layout, kind)}
+    forward, backward = emit_forward, emit_backward
+    if layout.by_rows:
+        forward, backward = emit_staged_forward, emit_staged_backward
+    programs = {"forward": forward(module, layout, kind)}
     if layout.variant.grad:
-        programs["backward"] = emit_backward(module, layout, kind)
+        programs["backward"] = backward(module, layout, kind)
     return module, programs, kind
 
 

@@ -152,11 +152,16 @@ class Program:
     def share(self, count: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         """This thread's part of `count` things, first and end; and the number of threads."""
         b = self.builder
-        here = b.sext(b.call(self.external("omp_get_thread_num", I32), []), I64)
+        here = self.thread()
         threads = b.sext(b.call(self.external("omp_get_num_threads", I32), []), I64)
         first = b.sdiv(b.mul(count, here), threads)
         end = b.sdiv(b.mul(count, b.add(here, I64(1))), threads)
         return first, end, threads
+
+    def thread(self) -> ir.Value:
+        """The number of this thread."""
+        b = self.builder
+        return b.sext(b.call(self.external("omp_get_thread_num", I32), []), I64)
 
     def barrier(self, target: ir.Value) -> None:
         """Wait until as many threads as `target` have come here, all times together."""

@@ -61,6 +61,27 @@ class Loops:
         p.finish()
         return p
 
+    def over_lines(
+        self,
+        panel: ir.Value,
+        first: ir.Value,
+        rows: ir.Value,
+        body: Callable[[ir.Value, ir.Value, ir.Value], None],
+    ) -> None:
+        """body(row, unit, where its product is) for all rows and units of a panel."""
+        p, b, lanes = self.p, self.p.builder, self.kind.lanes
+        size = self.wide * lanes
+        with p.loop(I64(0), I64(self.wide), "vector") as v:
+            unit = b.add(b.mul(panel, I64(size)), b.mul(v, I64(lanes)))
+            here = b.icmp_signed("<", unit, p.number("Hp"))
+            with b.if_then(here), p.loop(I64(0), rows, "row") as r:
+                line = p.at(self.scratch, (r, I64(size)), (v, I64(lanes)))
+                body(b.add(first, r), unit, line)
+
+    def param_place(self, unit: ir.Value) -> tuple[ir.Value, ...]:
+        """Where the gradient of a parameter is summed."""
+        return (unit,)
+
     def product(
         self, count: ir.Value, a: ir.Value, lda: ir.Value, w: ir.Value, depth: ir.Value
     ) -> None:
@@ -161,7 +182,10 @@ class Row:
         return p.builder.trunc(found, ir.VectorType(I1, self._k.kind.lanes))
 
     def kept(self, slot: str) -> ir.Value:
-        lanes = self._k.p.lanes
+        lanes, p = self._k.p.lanes, self._k.p
+        if slot[:2] == "m:":
+            place = p.at(p.pointer(slot), (self.t, p.number("B")), self.row)
+            return lanes.splat(p.builder.load(place))
         if self._k.layout.is_state(slot):
             return lanes.load(self.array(f"after:{slot[2:]}"))
         return lanes.load(self.array(slot))

@@ -127,5 +127,6 @@ IN_C: dict[str, Callable[..., str]] = {
     "minimum": _extreme("<"),
     "maximum": _extreme(">"),
     "where": Lines.where,
+    "normal": lambda v, a, mean, inverse: v.mul(v.sub(a, mean), inverse),
 }
 """What each operation of a cell's equations is in C."""
