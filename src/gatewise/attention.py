@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -77,12 +78,10 @@ class Attention(nn.Module):
             )
         self.kind = kind
         width = query_size if size is None or kind != "additive" else size
-        more = {"device": device, "dtype": dtype}
-        self.keys = nn.Identity() if kind == "dot" else nn.Linear(
-            memory_size, width, bias=False, **more  # type: ignore[arg-type]
-        )  # fmt: skip
-        self.query = nn.Linear(query_size, width, **more) if kind == "additive" else None  # type: ignore[arg-type]
-        self.score = nn.Linear(width, 1, bias=False, **more) if kind == "additive" else None  # type: ignore[arg-type]
+        linear = partial(nn.Linear, device=device, dtype=dtype)
+        self.keys = nn.Identity() if kind == "dot" else linear(memory_size, width, bias=False)
+        self.query = linear(query_size, width) if kind == "additive" else None
+        self.score = linear(width, 1, bias=False) if kind == "additive" else None
         self._scale = 1 / math.sqrt(width) if kind == "dot" else 1.0
 
     def prepare(self, values: Tensor, valid: Tensor | None = None) -> Memory:

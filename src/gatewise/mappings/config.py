@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check_choice(name: str, found: object, valid: Iterable[str]) -> None:
+def check_choice(name: str, found: object, valid: Collection[str]) -> None:
     """Raise OptionError unless the option is one of some words."""
     if found not in valid:
         raise OptionError(f"{flag(name)}: expected one of {', '.join(valid)}, found {found!r}")
@@ -70,7 +70,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], what: str) -> T:
         missing = field.default is dataclasses.MISSING and name not in known
         if missing and field.default_factory is dataclasses.MISSING:
             raise OptionError(f"{what} config: expected a value of {name}, found none")
-    made: T = cls(**known)  # type: ignore[assignment]
+    made: T = cls(**known)
     return made
 
 
