@@ -13,12 +13,12 @@ from torch import Tensor
 import gatewise as gw
 from gatewise.errors import OptionError, UnknownNameError
 from gatewise.generate.conditional import Answer, search_beams, write_greedily
-from gatewise.mappings.decoder import PADDING
 from gatewise.mappings.seq_to_vec_to_seq import (
     EncoderDecoder,
     EncoderDecoderConfig,
     EncoderDecoderOptions,
 )
+from gatewise.text.batches import PADDING
 
 SOURCE, TARGET, BEGIN, END = 11, 7, 0, 1
 FORMS: dict[str, dict[str, Any]] = {

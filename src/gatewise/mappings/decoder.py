@@ -24,10 +24,8 @@ from gatewise.mappings.config import check_choice, check_rate, check_size
 from gatewise.mappings.recurrent import RecurrentOptions, build_stack, dropped
 from gatewise.noise import Noise
 from gatewise.probe import Control, Record, Records
+from gatewise.text.batches import PADDING
 from gatewise.types import State, select
-
-PADDING = -100
-"""A target that counts for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
