@@ -148,7 +148,7 @@ class ClassTally:
         }
         finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
         rows = per_class(self.confusion)
-        classes = {label: row for label, row in zip(self.labels, rows, strict=True)}
+        classes = dict(zip(self.labels, rows, strict=True))
         counts = {"examples": self.examples, "unknown_labels": self.unknown}
         return {**counts, **finite, "classes": classes, "confusion": self.confusion.tolist()}
 

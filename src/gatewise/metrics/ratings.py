@@ -232,7 +232,7 @@ def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        package = name.split(".")[0]
+        package = name.partition(".")[0]
         raise OptionError(
             f"agreement and correlations need {package}, which is not installed: "
             "run pip install 'gatewise[ratings]'"
