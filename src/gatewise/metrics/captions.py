@@ -64,7 +64,7 @@ def tokenize(caption: str) -> Tokens:
     >>> tokenize("A man's dog doesn't sit, it runs on a two-lane road .")
     ('a', 'man', "'s", 'dog', 'does', "n't", 'sit', 'it', 'runs', 'on', 'a', 'two-lane', 'road')
     """
-    lowered = caption.lower().replace("’", "'").replace("‘", "'")
+    lowered = caption.lower().replace("\u2019", "'").replace("\u2018", "'")
     found: list[str] = []
     for token in _TOKEN.findall(lowered):
         found.extend(_PAIRS.get(token, (_BRACKETS.get(token, token),)))

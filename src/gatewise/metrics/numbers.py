@@ -182,7 +182,8 @@ def pinball(quantiles: Array, targets: Array, levels: Sequence[float]) -> Array:
     """
     gap = np.asarray(targets)[:, None] - np.asarray(quantiles)
     q = np.asarray(levels)
-    return np.maximum(q * gap, (q - 1) * gap)
+    losses: Array = np.maximum(q * gap, (q - 1) * gap)
+    return losses
 
 
 def naive_scale(training: Any, season: int = 1) -> float:
@@ -203,7 +204,8 @@ def naive_scale(training: Any, season: int = 1) -> float:
 def _relative(guesses: Array, truth: Array) -> Array:
     sizes = np.abs(guesses) + np.abs(truth)
     gaps = np.abs(guesses - truth)
-    return np.divide(gaps, sizes, out=np.zeros_like(gaps), where=sizes > 0)
+    shares: Array = np.divide(gaps, sizes, out=np.zeros_like(gaps), where=sizes > 0)
+    return shares
 
 
 def _around(values: Array) -> float:

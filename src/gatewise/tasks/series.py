@@ -7,71 +7,19 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from gatewise.errors import DataError, OptionError
-from gatewise.tasks.skips import Skips
+from gatewise.tasks.sequences import Array, Series, usable
 from gatewise.tasks.tables import Table, matching, read_table
+from gatewise.tasks.ts import read_ts
 from gatewise.text.ragged import Ragged
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """Series of numbers and what is to be read off each.
-
-    Args:
-        values: (T_k, D) float32 each; NaN where a value is missing.
-        channels: names of the D channels.
-        labels: the class of each, if they have one.
-        targets: the number of each, (n,), if they have one.
-        ids: what each is called in its file.
-        skipped: series that were left out.
-    """
-
-    values: Ragged
-    channels: list[str]
-    labels: list[str] | None = None
-    targets: Array | None = None
-    ids: list[str] = field(default_factory=list)
-    skipped: Skips = field(default_factory=Skips)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @property
-    def missing(self) -> int:
-        """How many values are NaN."""
-        return int(np.isnan(self.values.values).sum())
-
-    @property
-    def classes(self) -> list[str]:
-        """The labels that occur, sorted; none where the series have no class."""
-        return sorted(set(self.labels or []))
-
-    def take(self, rows: Sequence[int]) -> Series:
-        """Those series, in that order; what was left out stays with the whole."""
-        return Series(
-            self.values.take(rows),
-            self.channels,
-            None if self.labels is None else [self.labels[k] for k in rows],
-            None if self.targets is None else self.targets[list(rows)],
-            [self.ids[k] for k in rows],
-        )
-
-    def summary(self) -> str:
-        """What there is, for one line."""
-        lengths = self.values.lengths
-        shortest, longest = int(lengths.min()), int(lengths.max())
-        steps = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
-        kind = "" if self.labels is None else f", {len(self.classes)} classes"
-        gaps = f", {self.missing:,} values missing" if self.missing else ""
-        return f"{len(self):,} series of {steps} steps, {len(self.channels)} channels{kind}{gaps}"
+__all__ = ["Series", "read_npz", "read_series"]
 
 
 def read_series(
@@ -104,8 +52,6 @@ def read_series(
             raise OptionError(f"{path}: columns are of tables; leave their names out for {suffix}")
         if suffix == ".npz":
             return read_npz(path)
-        from gatewise.tasks.ts import read_ts
-
         return read_ts(path)
     if label and target:
         raise OptionError("expected a column of labels or one of targets, found both")
@@ -149,7 +95,7 @@ def _groups(table: Table, id: str | None, time: str | None) -> dict[str, list[in
         keys = _times(table, time)
         for name, rows in groups.items():
             rows.sort(key=lambda k: keys[k])
-            for a, b in zip(rows, rows[1:], strict=False):
+            for a, b in pairwise(rows):
                 if keys[a] == keys[b]:
                     raise DataError(
                         f"{table.name}, line {table.lines[b]}: expected one row for each time, "
@@ -228,30 +174,10 @@ def _ragged(path: str | Path, arrays: dict[str, Array]) -> Ragged:
         shape = "none" if x is None else f"{x.dtype} {x.shape}"
         raise DataError(f"{path}: expected x (series, steps, channels) of numbers, found {shape}")
     x = (x[..., None] if x.ndim == 2 else x).astype(np.float32)
-    known = ~np.isnan(x).all(2)
+    known: Array = np.asarray(~np.isnan(x).all(axis=2))
     ends = np.where(known.any(1), x.shape[1] - known[:, ::-1].argmax(1), 0)
     return Ragged.of([one[:end] for one, end in zip(x, ends, strict=True)], np.float32)
 
 
 def _numbered(width: int) -> list[str]:
     return [f"channel_{k}" for k in range(width)]
-
-
-def usable(found: Series, name: str) -> Series:
-    """Without the series that have no step, no label or no target."""
-    skipped, kept = Skips(), []
-    for k, length in enumerate(found.values.lengths):
-        where = f"{name}, series {found.ids[k]}"
-        if not length or np.isnan(found.values[k]).all():
-            skipped.add(where, "no value")
-        elif found.labels is not None and found.labels[k].strip() in ("", "?"):
-            skipped.add(where, "no label")
-        elif found.targets is not None and np.isnan(found.targets[k]):
-            skipped.add(where, "no target")
-        else:
-            kept.append(k)
-    if not kept:
-        said = skipped.summary()
-        raise DataError(f"{name}: expected series, found none{said and f' ({said})'}")
-    whole = found if len(kept) == len(found) else found.take(kept)
-    return Series(whole.values, whole.channels, whole.labels, whole.targets, whole.ids, skipped)

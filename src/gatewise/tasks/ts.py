@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gatewise.errors import DataError
-from gatewise.tasks.series import Array, Series, usable
+from gatewise.tasks.sequences import Array, Series, usable
 from gatewise.tasks.tables import as_number, lines_of, read_text
 from gatewise.text.ragged import Ragged
 
@@ -70,10 +70,10 @@ def _header(path: str | Path, lines: list[str]) -> tuple[_Header, int]:
             if key.lower() == "@data":
                 return header, number
             _read_tag(header, key.lower(), words)
-        except (ValueError, IndexError):
-            raise DataError(f"{path}, line {number}: cannot read {line[:60]!r}") from None
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from None
+        except (ValueError, IndexError):
+            raise DataError(f"{path}, line {number}: cannot read {line[:60]!r}") from None
     raise DataError(f"{path}: expected a header of @ lines and @data (.ts), found no @data")
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gatewise.errors import OptionError
-from gatewise.tasks.series import Series
+from gatewise.tasks.sequences import Series
 from gatewise.text.ragged import Ragged
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
@@ -20,27 +20,27 @@ Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 _TEST = 1  # the second part of the seed
 
 
-def _sine(t: Array, rng: np.random.Generator) -> Array:
+def _sine(t: Array) -> Array:
     return np.sin(t)
 
 
-def _square(t: Array, rng: np.random.Generator) -> Array:
+def _square(t: Array) -> Array:
     return np.sign(np.sin(t))
 
 
-def _sawtooth(t: Array, rng: np.random.Generator) -> Array:
+def _sawtooth(t: Array) -> Array:
     return 2 * (t / (2 * np.pi) % 1) - 1
 
 
-def _chirp(t: Array, rng: np.random.Generator) -> Array:
+def _chirp(t: Array) -> Array:
     return np.sin(t * (0.6 + 0.8 * np.linspace(0, 1, len(t))))
 
 
-def _beat(t: Array, rng: np.random.Generator) -> Array:
+def _beat(t: Array) -> Array:
     return np.sin(t) * np.sin(t / 7)
 
 
-WAVES: dict[str, Callable[[Array, np.random.Generator], Array]] = {
+WAVES: dict[str, Callable[[Array], Array]] = {
     "sine": _sine,
     "square": _square,
     "sawtooth": _sawtooth,
@@ -67,8 +67,8 @@ def wave(k: int, seed: int = 0, part: str = "train", noise: float = 0.3) -> tupl
     label = list(WAVES)[k % len(WAVES)]
     steps = int(rng.integers(40, 81))
     period, phase = rng.uniform(12, 20), rng.uniform(0, 2 * np.pi)
-    angle = phase + 2 * np.pi * np.arange(steps) / period
-    both = np.stack([WAVES[label](angle + quarter, rng) for quarter in (0, np.pi / 2)], 1)
+    angle: Array = np.asarray(phase + 2 * np.pi * np.arange(steps) / period, np.float64)
+    both: Array = np.stack([WAVES[label](angle + quarter) for quarter in (0, np.pi / 2)], 1)
     return rng.uniform(0.7, 1.4) * both + noise * rng.standard_normal(both.shape), label
 
 
@@ -93,7 +93,9 @@ def seasonal(steps: int = 1200, seed: int = 0, season: int = 24, noise: float = 
     lasting = np.zeros(steps)
     for k in range(1, steps):
         lasting[k] = 0.7 * lasting[k - 1] + shocks[k]
-    return 0.002 * t + size * (np.sin(angle) + 0.4 * np.sin(2 * angle + 1)) + lasting
+    waving = size * (np.sin(angle) + 0.4 * np.sin(2 * angle + 1))
+    series: Array = 0.002 * t + waving + lasting
+    return series
 
 
 def mackey_glass(steps: int = 1500, seed: int = 0, delay: int = 17) -> Array:
