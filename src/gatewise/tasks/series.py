@@ -58,28 +58,27 @@ def read_series(
     table = read_table(path)
     if not len(table):
         raise DataError(f"{path}: expected rows below the names of the columns, found none")
+    groups = _groups(table, id, time)
     outcome = label or target
     special = [name for name in (id, time, outcome) if name]
-    for name in special:
-        table.column(name)
     columns = matching(table, channels, special)
     if not columns:
         raise DataError(f"{path}: expected a column of values beside {', '.join(special)}")
-    groups = _groups(table, id, time)
-    if id:
-        values = np.stack([table.numbers(name) for name in columns], 1).astype(np.float32)
-        ragged = Ragged.of([values[rows] for rows in groups.values()], np.float32)
-        names = columns
-    else:
-        ragged = _wide(table, columns)
-        names = ["value"]
+    values = _long(table, columns, groups) if id else _wide(table, columns)
     firsts = [rows[0] for rows in groups.values()]
     if outcome:
         _check_constant(table, outcome, groups)
-    labels = [table.texts(outcome)[k] for k in firsts] if label and outcome else None
+    texts = table.texts(label) if label else []
+    labels = [texts[k] for k in firsts] if label else None
     targets = table.numbers(target)[firsts] if target else None
-    found = Series(ragged, names, labels, targets, list(groups))
-    return usable(found, str(path))
+    names = columns if id else ["value"]
+    return usable(Series(values, names, labels, targets, list(groups)), str(path))
+
+
+def _long(table: Table, columns: list[str], groups: dict[str, list[int]]) -> Ragged:
+    """A row is a step of a series."""
+    values = np.stack([table.numbers(name) for name in columns], 1).astype(np.float32)
+    return Ragged.of([values[rows] for rows in groups.values()], np.float32)
 
 
 def _groups(table: Table, id: str | None, time: str | None) -> dict[str, list[int]]:
