@@ -56,7 +56,7 @@ def test_the_first_answers_need_no_parser(flag: str) -> None:
 
 
 # These show options that live beside what trains.
-SLOW_PAGES = [["demo"], ["train", "lm"]]
+SLOW_PAGES = [["demo"], ["train", "lm"], ["train", "translate"]]
 
 
 @pytest.mark.parametrize("words", [p for p in PAGES if p not in SLOW_PAGES], ids=" ".join)
