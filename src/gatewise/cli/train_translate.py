@@ -108,9 +108,10 @@ def train_translate(
         list[str],
         Parameter(
             allow_leading_hyphen=True,
+            show_default=False,
             help="Pairs of texts: files in twos (train.de train.en), a folder or prefix with --source and "
             "--target, or tables (.tsv, .csv, .jsonl, .parquet); also as .gz. Names say train, val and "
-            "test. Without any: numbers in words to digits.",
+            "test. Without any: numbers in words to digits, from the preset numbers.",
         ),
     ] = [],  # noqa: B006
     /,
