@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
 import pytest
 
 from gatewise.errors import UnknownNameError
 from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
+from gatewise.mappings.examples import BatchOptions
+from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
 from gatewise.presets import PRESETS, Preset, get_preset
 from gatewise.train import TextOptions, TrainOptions, check_names, with_values
 from gatewise.train.build import count_parameters
+from gatewise.train.pairs import PairTextOptions
+
+OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping == "lm"]
+OF_PAIRS = [preset for preset in PRESETS.values() if preset.mapping == "translate"]
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+@pytest.mark.parametrize("preset", OF_PAIRS, ids=lambda preset: preset.name)
+def test_values_of_pairs_are_valid_options(preset: Preset) -> None:
+    kinds: tuple[Any, ...] = (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions)
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    assert set(preset.values) <= names
+    for kind in kinds:
+        with_values(kind(), preset.values).validate()
+    json.dumps(dict(preset.values))
+    assert preset.source
+    assert preset.summary
+
+
+@pytest.mark.parametrize("preset", OF_LANGUAGE_MODELS, ids=lambda preset: preset.name)
 def test_values_are_valid_options(preset: Preset) -> None:
     check_names(preset.values)
     with_values(TrainOptions(), preset.values).validate()

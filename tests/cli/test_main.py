@@ -56,7 +56,7 @@ def test_the_first_answers_need_no_parser(flag: str) -> None:
 
 
 # These show options that live beside what trains.
-SLOW_PAGES = [["demo"], ["train", "lm"]]
+SLOW_PAGES = [["demo"], ["train", "lm"], ["train", "translate"]]
 
 
 @pytest.mark.parametrize("words", [p for p in PAGES if p not in SLOW_PAGES], ids=" ".join)
@@ -81,11 +81,11 @@ def test_every_verb_has_a_page(gatewise: Any, words: list[str]) -> None:
 def test_every_training_option_has_help(gatewise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import dataclasses
 
-    from gatewise.cli.train_lm import KINDS
+    from gatewise.cli.train_lm import FORM
 
     monkeypatch.setenv("COLUMNS", "200")
     page = gatewise("train", "lm", "--help").out
-    for kind in KINDS:
+    for kind in FORM.kinds.values():
         for field in dataclasses.fields(kind):
             flag = f"--{field.name.replace('_', '-')} "
             row = next(line for line in page.splitlines() if f" {flag}" in line)

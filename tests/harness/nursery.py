@@ -1,6 +1,6 @@
 """A process that has imported everything once, and forks trainings from itself to kill them.
 
-Reads one JSON object per line: {"kind": "library" or "command", "text", "out", "resume", "after"},
+Reads one JSON object per line: {"kind": "library", "command" or "pairs", "text", "out", "resume", "after"},
 "after" the seconds until the kill, or null. Answers with {"status", "seconds", "output"}; the status
 is -9 after a kill.
 """
@@ -63,6 +63,25 @@ def arguments(text: str, out: str, *, resume: bool) -> list[str]:
     return [*given, "--resume"] if resume else given
 
 
+def pair_arguments(text: str, out: str, *, resume: bool) -> list[str]:
+    """The command line that trains on the pairs beside the text."""
+    sizes = ["--hidden-size", "8", "--embedding-size", "8", "--batch-size", "8", "--dropout", "0.2"]
+    noise = [
+        "--zoneout",
+        "0.1",
+        "--scheduled-sampling",
+        "0.2",
+        "--tokenizer",
+        "char",
+        "--warmup",
+        "2",
+    ]
+    saving = ["--checkpoint-every", "2", "--keep", "2", "--log-every", "1", "--dtype", "float32"]
+    pairs = str(Path(text).with_name("pairs.tsv"))
+    given = ["train", "translate", pairs, "--out", out, "--steps", str(STEPS)]
+    return [*given, *sizes, *noise, *saving, *(["--resume"] if resume else [])]
+
+
 def _library(text: str, out: str) -> int:
     torch.manual_seed(1)
     learner, options = build(build_corpus([text], tokenizer="char"), **LIBRARY)
@@ -77,8 +96,9 @@ def _child(order: dict[str, Any], output: int) -> int:
     torch.set_num_threads(1)
     if order["kind"] == "library":
         return _library(order["text"], order["out"])
+    line = pair_arguments if order["kind"] == "pairs" else arguments
     try:
-        return int(main(arguments(order["text"], order["out"], resume=order["resume"])) or 0)
+        return int(main(line(order["text"], order["out"], resume=order["resume"])) or 0)
     except SystemExit as exit:
         return int(exit.code or 0)
 

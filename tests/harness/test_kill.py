@@ -29,6 +29,11 @@ FILES = ("model.safetensors", "training/state.safetensors", "training/state.json
 MOST_KILLS = 4  # of one run, before it may end
 
 
+def _path() -> str:
+    """Where the process finds the helpers of the tests, and what this one found."""
+    return os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+
+
 class Nursery:
     """The process of nursery.py."""
 
@@ -38,7 +43,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": _path(), "OMP_NUM_THREADS": "1"},
         )
 
     def train(self, kind: str, text: Path, out: Path, after: float | None) -> dict[str, Any]:
@@ -151,6 +156,8 @@ def _kill_many(kind: str, count: int, workers: int = 2, seed: int = 0) -> Counte
     with tempfile.TemporaryDirectory(dir=quick_folder()) as name:
         folder = Path(name)
         (folder / "text.txt").write_text(make_text())
+        pairs = [f"{k % 7} {k}\t{k % 5}\n" for k in range(60)]
+        (folder / "pairs.tsv").write_text("".join(pairs))
         found: list[Any] = []
         shares = [count // workers + (index < count % workers) for index in range(workers)]
         threads = [
@@ -166,14 +173,14 @@ def _kill_many(kind: str, count: int, workers: int = 2, seed: int = 0) -> Counte
     return Counter(place for moments in found for place in moments)
 
 
-@pytest.mark.parametrize("kind", ["library", "command"])
+@pytest.mark.parametrize("kind", ["library", "command", "pairs"])
 def test_killed_runs_end_as_unbroken_ones(kind: str) -> None:
     kills = _kill_many(kind, 2, workers=1)
     assert kills.total() >= 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["library", "command"])
+@pytest.mark.parametrize("kind", ["library", "command", "pairs"])
 def test_a_hundred_killed_runs(kind: str) -> None:
     kills = _kill_many(kind, 100, seed=100)
     print(f"{kind}: kills {kills.total()}:", dict(kills))

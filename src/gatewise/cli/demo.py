@@ -17,7 +17,7 @@ from gatewise.cli import screen, settings
 from gatewise.cli.complete import ask, listed
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, open_run
-from gatewise.cli.train_lm import Settings, run_training, say_corpus, settings_from, stored_values
+from gatewise.cli.train_lm import FORM, Settings, run_training, say_corpus
 from gatewise.cli.watching import Write
 from gatewise.complete import Completer
 from gatewise.errors import Interrupted, OptionError
@@ -106,7 +106,7 @@ def _learn(folder: Path, minutes: float, *, to_stdout: bool) -> _Learned:
         screen.say(f"{folder} holds a demo already: going on with it (--fresh trains another)")
     corpus = chosen.text.corpus(stdlib_sources())
     say_corpus(corpus)
-    before = stored_values(folder) if there else {}
+    before = FORM.stored_values(folder) if there else {}
     chosen = _settings(before or _sizes(corpus, minutes), minutes)
     learner = language_learner(corpus, chosen.model, chosen.streams, chosen.training)
     completer = Completer(learner.model, corpus.tokenizer)
@@ -131,7 +131,7 @@ def _learn(folder: Path, minutes: float, *, to_stdout: bool) -> _Learned:
 def _settings(values: dict[str, Any], minutes: float) -> Settings:
     """The demo's options: the preset, then its own, then `values`."""
     base = settings.preset_values("char", "lm") | VALUES
-    return settings_from(settings.layered(base, values, {"minutes": minutes}))
+    return Settings.of(settings.layered(base, values, {"minutes": minutes}))
 
 
 def _sizes(corpus: Corpus, minutes: float) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""`gatewise eval`: what a run's predictions cost on a text."""
+"""`gatewise eval`: what a run's predictions are worth on data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
 from gatewise.cli.options import Json
-from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
+from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
 from gatewise.errors import DataError, OptionError, unknown
 
 if TYPE_CHECKING:  # only the name: the page of help must not wait for torch
-    from gatewise.run import LanguageRun
+    from gatewise.run import Run
 
 SPLITS = ("train", "valid", "test")
 
@@ -24,8 +25,8 @@ def evaluate(
         list[str],
         Parameter(
             allow_leading_hyphen=True,
-            help="Texts, as `gatewise train` takes them. Without any: the figures that were "
-            "measured while it was trained.",
+            help="Texts or pairs, as `gatewise train` of this mapping takes them. Without any: the "
+            "figures that were measured while it was trained.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -46,13 +47,15 @@ def evaluate(
     errors: Annotated[
         str, Parameter(help="Bytes that are not UTF-8: strict stops at them, replace reads on.")
     ] = "strict",
+    pairs: PairFlags = PairData(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
     json: Json = False,
 ) -> int:
-    """Measure a model on a text: perplexity, nats and bits per token and per character.
+    """Measure a model on data: what its predictions cost, and for translations BLEU and chrF.
 
-    The text is read once, with the state carried from its beginning to its end.
+    A text is read once, with the state carried from its beginning to its end.
     """
+    from gatewise.run import LanguageRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -65,8 +68,15 @@ def evaluate(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "
             "of the validation part are shown as they were measured in training"
         )
-    opened = open_run(run, opening, "evaluate")
+    opened = open_any(run, opening, "evaluate")
+    if data and not isinstance(opened, LanguageRun):
+        if batch_size != 1 or errors != "strict":
+            raise OptionError(
+                f"--batch-size and --errors: for a language model, found a run of {opened.mapping!r}"
+            )
+        return evaluate_pairs(opened, data, part, cut, pairs, opening.engine, json=json)
     if data:
+        assert isinstance(opened, LanguageRun)
         corpus = build_corpus(data, tokenizer=opened.tokenizer, fractions=cut, errors=errors)
         for note in corpus.notes:
             screen.say(f"note: {note}")
@@ -112,7 +122,7 @@ def _one(splits: dict[str, Any], part: str) -> dict[str, Any]:
     return {part: splits[part]}
 
 
-def _recorded(path: Path, opened: LanguageRun) -> dict[str, Any]:
+def _recorded(path: Path, opened: Run) -> dict[str, Any]:
     """The validation figures that the run's log holds for this checkpoint."""
     folder = path if (path / "checkpoints").is_dir() else opened.path.parent.parent
     for record in reversed(validations(folder)):

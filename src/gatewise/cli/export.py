@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.options import Json
-from gatewise.cli.runs import Opening, RunPath, open_run, say_notes
+from gatewise.cli.runs import Opening, RunPath, open_any, open_run, say_notes
 from gatewise.errors import OptionError
+
+if TYPE_CHECKING:  # only the name: the page of help must not wait for torch
+    from gatewise.run import TranslateRun
 
 
 def export(
@@ -19,7 +22,11 @@ def export(
     /,
     *,
     to: Annotated[
-        Path, Parameter(help="What to make: a new folder, or for ONNX a file (ends in .onnx).")
+        Path,
+        Parameter(
+            help="What to make: a new folder, or for ONNX a file (ends in .onnx; of an encoder-decoder "
+            "two, .encoder.onnx and .decoder.onnx)."
+        ),
     ],
     format: Annotated[
         Literal["safetensors", "onnx"] | None,
@@ -96,12 +103,16 @@ def _rounded(
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
     from gatewise.export import export_onnx
+    from gatewise.run import LanguageRun, TranslateRun
 
     if os.path.lexists(to):
         raise OptionError(f"{to} exists: expected a new file, choose another --to")
     if not to.parent.is_dir():
         raise OptionError(f"{to.parent} is no folder: expected one to write {to.name} into")
-    opened = open_run(run, Opening(checkpoint=checkpoint, dtype="float32"), "generate")
+    opened = open_any(run, Opening(checkpoint=checkpoint, dtype="float32"), "read")
+    if isinstance(opened, TranslateRun):
+        return _onnx_pair(opened, to)
+    assert isinstance(opened, LanguageRun)
     report = export_onnx(opened.model, to, tokenizer_json=opened.tokenizer.to_json())
     return {
         "path": str(report.path),
@@ -111,6 +122,33 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
         "largest_difference": report.error,
         "inputs": report.inputs,
         "outputs": report.outputs,
+    }
+
+
+def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:
+    """The encoder and the decoder's step, each a file."""
+    from gatewise.export.pairs import export_pair_onnx, paths_of
+
+    for path in paths_of(to):
+        if os.path.lexists(path):
+            raise OptionError(f"{path} exists: expected a new file, choose another --to")
+    reports = export_pair_onnx(opened.model, to, tokenizer_json=opened.sides.to_json())
+    parts = {
+        name: {
+            "path": str(each.path),
+            "size": each.size,
+            "inputs": each.inputs,
+            "outputs": each.outputs,
+        }
+        for name, each in zip(("encoder", "decoder"), reports, strict=True)
+    }
+    return {
+        "path": " and ".join(str(each.path) for each in reports),
+        "format": "onnx",
+        "step": opened.step,
+        "size": sum(each.size for each in reports),
+        "largest_difference": reports[0].error,
+        "parts": parts,
     }
 
 

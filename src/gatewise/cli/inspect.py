@@ -13,6 +13,8 @@ INSPECTIONS = {
     "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
     "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
     "mean over the units; --out saves every value.",
+    "vectors": "The vectors that an encoder reads phrases into, as a map of two dimensions (PCA).\n\n"
+    "--plot draws it with the phrases written on it, --region zooms on a part of it, --out saves it.",
 }
 
 app = App(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gatewise.generate import SamplingOptions
     from gatewise.probe import Control
     from gatewise.run import LanguageRun, Run
+
+T = TypeVar("T", bound="Run")
 
 RunPath = Annotated[Path, Parameter(help="A run folder, or one of its checkpoints.")]
 
@@ -89,20 +91,38 @@ ControlFile = Annotated[
 
 
 def open_run(path: Path, opening: Opening, verb: str) -> LanguageRun:
-    """The run at `path`; what there is to know about it is said.
+    """The language model's run at `path`; see `open_as`.
 
     Raises:
-        CheckpointError: it is not there, damaged, foreign or of another format.
-        OptionError: it is of a mapping without that verb.
         EngineError: weights of 8 or 4 bits were asked for and cannot be had.
     """
     from gatewise.run import LanguageRun
 
+    return open_as(LanguageRun, path, opening, verb)
+
+
+def open_as(kind: type[T], path: Path, opening: Opening, verb: str) -> T:
+    """The run at `path`, which is to be of one kind; what there is to know about it is said.
+
+    Raises:
+        CheckpointError: it is not there, damaged, foreign or of another format.
+        OptionError: it is of another mapping, without that verb.
+    """
+    found = open_any(path, opening, verb)
+    if not isinstance(found, kind):
+        raise OptionError(
+            f"{path}: expected a run of mapping {kind.mapping!r}, found {found.mapping!r}: "
+            "`gatewise --help` lists the verbs"
+        )
+    return found
+
+
+def open_any(path: Path, opening: Opening, verb: str) -> Run:
+    """The run at `path`, of any mapping that has the verb; what there is to know about it is said."""
     found = _packed(path, opening) if verb in _PACKING else _loaded(path, opening)
     for note in found.notes:
         screen.say(f"note: {note}")
     found.require(verb)
-    assert isinstance(found, LanguageRun)
     return found
 
 

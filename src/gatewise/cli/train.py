@@ -7,7 +7,10 @@ from cyclopts import App, Group
 MAPPINGS = {
     "lm": "A language model: what comes next in a text.\n\n"
     "Stops at --epochs, --minutes or --steps, whichever comes first. Ctrl-C saves the run, and "
-    "--resume goes on where it stopped; with --epochs or --steps as if it never had."
+    "--resume goes on where it stopped; with --epochs or --steps as if it never had.",
+    "translate": "An encoder-decoder: a sequence into a vector, and a sequence from it.\n\n"
+    "Learns from pairs of texts. --attention none is the single vector; dot, general and additive "
+    "look back at every step of the source. It stops and resumes as `gatewise train lm` does.",
 }
 
 app = App(

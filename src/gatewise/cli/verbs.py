@@ -25,7 +25,12 @@ VERBS = (
     Verb("train", "gatewise.cli.train:app", "Train a model on your files into a run folder."),
     Verb("complete", "gatewise.cli.complete:complete", "Complete a text, or text after text."),
     Verb("generate", "gatewise.cli.generate:generate", "Write text: sampling and beam search."),
-    Verb("eval", "gatewise.cli.evaluate:evaluate", "Perplexity and bits per character of a run."),
+    Verb(
+        "translate",
+        "gatewise.cli.translate:translate",
+        "Translate texts; score translations; show the attention.",
+    ),
+    Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",
         "gatewise.cli.inspect:app",
@@ -40,8 +45,8 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm",)),
-    "inspect": ("inspection", ("batches", "novelty", "read")),
+    "train": ("mapping", ("lm", "translate")),
+    "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""
 

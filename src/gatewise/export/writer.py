@@ -13,7 +13,6 @@ from torch import Tensor
 from gatewise import __version__
 from gatewise.cells.base import Law, Weights
 from gatewise.engine.base import Direction
-from gatewise.mappings import LanguageModel
 from gatewise.types import state_tensors
 
 OPSET = 17
@@ -30,9 +29,10 @@ OPERATORS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 class Writer:
     """Builds the graph, node by node."""
 
-    def __init__(self, onnx: Any, model: LanguageModel) -> None:
+    def __init__(self, onnx: Any, model: Any) -> None:
         self._onnx = onnx
         self._model = model
+        self._lengths = ""  # name of the columns' lengths; "": all steps are valid
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
         self._stored: dict[str, None] = {}
@@ -128,7 +128,7 @@ class Writer:
         states = list(before)
         names = self._node(
             op,
-            [x, w, r, b, "", *(before[s] for s in states)],
+            [x, w, r, b, self._lengths, *(before[s] for s in states)],
             1 + len(states),
             hidden_size=size,
             direction="bidirectional" if len(layer) == 2 else "forward",

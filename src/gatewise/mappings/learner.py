@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from gatewise.metrics import Tally
 from gatewise.types import State
 
 
@@ -55,6 +54,17 @@ class Loss:
     engine: str = ""
 
 
+class Figures(Protocol):
+    """What an evaluation found; `metrics.Tally` is one."""
+
+    @property
+    def cost(self) -> float:
+        """Mean cost of a prediction: the lower the better; what the best checkpoint is chosen by."""
+
+    def summary(self) -> dict[str, Any]:
+        """All figures by name, JSON-able; None where one is not a finite number."""
+
+
 class Learner(Protocol):
     """A model together with its data, as the training loop sees them.
 
@@ -64,9 +74,11 @@ class Learner(Protocol):
         positions: length of an epoch, in the units of `Batch.stop`.
         uniform_nats: nats per prediction of a uniform guess, or None.
         engine: name of the engine asked for, or "auto"; set where a run is taken up with its own.
+        unit: what `Batch.tokens` counts: "tokens", "examples", ...
     """
 
     engine: str
+    unit: str
 
     @property
     def kind(self) -> str: ...
@@ -89,8 +101,8 @@ class Learner(Protocol):
     def has_part(self, part: str) -> bool:
         """Whether "valid" or "test" can be evaluated."""
 
-    def evaluate(self, part: str, stopped: Callable[[], bool] = ...) -> Tally | None:
-        """The cost of a whole part; None if `stopped()` became true on the way."""
+    def evaluate(self, part: str, stopped: Callable[[], bool] = ...) -> Figures | None:
+        """What a whole part costs; None if `stopped()` became true on the way."""
 
     def config(self) -> dict[str, Any]:
         """What a checkpoint says about model and data, JSON-able."""

@@ -81,6 +81,7 @@ class LanguageLearner:
     """
 
     kind = "lm"
+    unit = "tokens"
 
     def __init__(
         self,

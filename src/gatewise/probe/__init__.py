@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from gatewise.probe.blocks import active_control, controlled
 from gatewise.probe.control import FIXED, MEMORY, Control, Rule
+from gatewise.probe.parts import control_of, joined, record_of
 from gatewise.probe.record import Record, Records
 
 __all__ = [
@@ -20,5 +21,8 @@ __all__ = [
     "Records",
     "Rule",
     "active_control",
+    "control_of",
     "controlled",
+    "joined",
+    "record_of",
 ]

@@ -112,11 +112,19 @@ class Records(dict[str, Tensor]):
         values: path -> tensor.
         times: (T',), or (T', B) where each column began at its own time. A row is there where any
             column's time was asked for; padding is 0.
+
+    Attributes:
+        own_times: path -> its times, where a model of several nets has several.
     """
 
     def __init__(self, values: Mapping[str, Tensor], times: Tensor) -> None:
         super().__init__(values)
         self.times = times
+        self.own_times: dict[str, Tensor] = {}
+
+    def times_of(self, path: str) -> Tensor:
+        """The times of the rows of one path."""
+        return self.own_times.get(path, self.times)
 
     def __missing__(self, name: str) -> Tensor:
         have = ", ".join(self) or "nothing"

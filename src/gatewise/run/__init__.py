@@ -10,16 +10,27 @@ import torch
 from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
-from gatewise.errors import CheckpointError
-from gatewise.run import language
+from gatewise.errors import CheckpointError, OptionError
+from gatewise.run import language, translate
 from gatewise.run.base import Run, place
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
+from gatewise.run.translate import PairReading, TranslateRun, Translation
 
-__all__ = ["MAPPINGS", "LanguageRun", "Reading", "Run", "load"]
+__all__ = [
+    "MAPPINGS",
+    "LanguageRun",
+    "PairReading",
+    "Reading",
+    "Run",
+    "TranslateRun",
+    "Translation",
+    "load",
+]
 
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "lm": language.build,
+    "translate": translate.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 
@@ -56,5 +67,10 @@ def load(
     if not isinstance(dtype, str) or dtype not in WHOLE:
         return kind(checkpoint, place(model, device, dtype))
     run = kind(checkpoint, place(model, device, "float32"))
+    if not isinstance(run, LanguageRun):
+        raise OptionError(
+            f"dtype: expected float32, bfloat16, float16 or float64 for a run of mapping "
+            f"{run.mapping!r}, found {dtype!r}: weights of 8 and 4 bits are for language models"
+        )
     run.pack(dtype)
     return run

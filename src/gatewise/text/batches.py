@@ -1,4 +1,4 @@
-"""Batch-ification: one long row of ids as independent streams side by side.
+"""Batch-ification: one long row of ids as independent streams side by side; and whole sequences, padded.
 
 The only place where x is shifted to y. Knows nothing of text or models.
 
@@ -9,7 +9,7 @@ detached, into the next one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.errors import DataError, OptionError
+from gatewise.text.ragged import Ragged
 
 Row = NDArray[Any]
+
+PADDING = -100
+"""A target that counts for nothing, as in torch's cross entropy."""
 
 _DRAWN_WINDOWS = 3
 _DRAWN_COLUMNS = 24
@@ -116,6 +120,34 @@ class Stream:
         part._columns = self._columns[rank * share : (rank + 1) * share]
         part.batch_size, part.rows, part.steps = share, self.rows, self.steps
         return part
+
+
+def shifted(
+    sequences: Ragged, rows: Sequence[int] | Row, begin: int, end: int, padding: int = PADDING
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Whole sequences as what is read and what is to be predicted: y[t] follows x[t].
+
+    >>> from gatewise.text.ragged import Ragged
+    >>> x, y, lengths = shifted(Ragged.of([np.array([5, 6]), np.array([7])]), [0, 1], begin=1, end=2)
+    >>> x.T.tolist(), y.T.tolist(), lengths.tolist()
+    ([[1, 5, 6], [1, 7, 1]], [[5, 6, 2], [7, 2, -100]], [3, 2])
+
+    Args:
+        sequences: ids.
+        rows: which, B of them.
+        begin: the id that stands before each.
+        end: the id that stands after each.
+        padding: what stands in y where nothing is predicted.
+    Returns:
+        x (T, B), y (T, B), lengths (B,), all int64, T one more than the longest.
+    """
+    lengths = sequences.lengths[np.asarray(rows, np.int64)]
+    ids = sequences.padded(rows, begin).long()
+    x = torch.nn.functional.pad(ids, (0, 0, 1, 0), value=begin)
+    y = torch.nn.functional.pad(ids, (0, 0, 0, 1), value=begin)
+    steps, ends = torch.arange(len(y)).unsqueeze(1), torch.from_numpy(lengths)
+    y = torch.where(steps < ends, y, torch.where(steps == ends, end, padding))
+    return x, y, ends + 1
 
 
 def picture(text: str, batch_size: int, bptt: int) -> str:

@@ -7,6 +7,7 @@ from gatewise.train.build import (
     option_values,
     with_values,
 )
+from gatewise.train.figures import FIGURES, figures_line
 from gatewise.train.loop import train
 from gatewise.train.memory import keep_freed_memory
 from gatewise.train.options import TextOptions, TrainOptions
@@ -24,6 +25,7 @@ from gatewise.train.tensorboard import TensorBoardWatcher
 from gatewise.train.watch import Evaluated, Progress, Started, Watcher, Watchers
 
 __all__ = [
+    "FIGURES",
     "BarProgress",
     "Evaluated",
     "PlainProgress",
@@ -39,6 +41,7 @@ __all__ = [
     "count_parameters",
     "duration",
     "evaluation_line",
+    "figures_line",
     "keep_freed_memory",
     "language_learner",
     "option_values",

@@ -202,7 +202,7 @@ class _Loop(Session):
             result = self.learner.evaluate("valid", stopped)
         if result is None:
             return
-        nats = result.nats_per_token
+        nats = result.cost
         self.valid = result.summary()
         counters.evaluated = counters.step
         best = nats < counters.best

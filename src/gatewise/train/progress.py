@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from gatewise.train.figures import FIGURES, figures_line
 from gatewise.train.watch import Evaluated, Progress, Started, Watcher
 
 
@@ -24,7 +25,7 @@ def progress_line(event: Progress) -> str:
     return (
         f"step {event.step:,}  epoch {event.epoch:.2f}  loss {event.nats:.4f}  "
         f"grad {event.gradient_norm:.2g}  lr {event.lr:.3g}  "
-        f"{event.tokens_per_second:,.0f} tokens/s  left {duration(event.seconds_left)}"
+        f"{event.tokens_per_second:,.0f} {event.unit}/s  left {duration(event.seconds_left)}"
     )
 
 
@@ -32,28 +33,20 @@ def bar_line(event: Progress) -> str:
     """The same in less than 65 columns, for the end of a bar."""
     return (
         f"{event.share:4.0%} step {event.step:,} loss {event.nats:.4f} "
-        f"grad {event.gradient_norm:.2g} {event.tokens_per_second:,.0f} tokens/s "
+        f"grad {event.gradient_norm:.2g} {event.tokens_per_second:,.0f} {event.unit}/s "
         f"left {duration(event.seconds_left)}"
     )
 
 
 def evaluation_line(event: Evaluated) -> str:
-    """One line: nats per token, perplexity, bits per character."""
-    shown = [
-        f"{value:,.{digits}f} {unit}"
-        for name, digits, unit in _FIGURES
-        if (value := event.figures.get(name)) is not None
-    ]
+    """One line: the figures, and whether they are the best so far."""
     line = f"valid at step {event.step:,} ({duration(event.seconds)}): "
-    line += ", ".join(shown) if shown else "not a finite number"
+    line += figures_line(event.figures, SHOWN) or "not a finite number"
     return line + (" (averaged weights)" if event.averaged else "") + (", best" * event.best)
 
 
-_FIGURES = (
-    ("nats_per_token", 4, "nats/token"),
-    ("perplexity", 2, "perplexity"),
-    ("bits_per_character", 4, "bits/char"),
-)
+SHOWN = tuple(name for name in FIGURES if name != "nats_per_character")
+"""What the line of an evaluation holds."""
 
 
 def started_line(event: Started) -> str:

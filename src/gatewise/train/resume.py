@@ -13,7 +13,7 @@ def compare(stored: dict[str, Any], found: dict[str, Any]) -> list[str]:
     Raises:
         OptionError: if model, batches or data are others: no run can go on with those.
     """
-    for part in ("mapping", "model", "streams", "data"):
+    for part in ("mapping", "model", "streams", "batches", "data"):
         if stored.get(part) != found.get(part):
             was, now = _first_difference(part, stored.get(part), found.get(part))
             why = " (another text, or another --tokenizer)" if "vocab_size" in was else ""

@@ -211,6 +211,7 @@ class Session:
             seconds=self.meter.seconds,
             seconds_left=self.meter.left(share, self.share_before),
             skipped=counters.skipped,
+            unit=self.learner.unit,
         )
 
     def log(self, kind: str, values: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ class Progress:
         seconds: since the start, earlier parts of a resumed run included.
         seconds_left: estimate.
         skipped: steps skipped so far.
+        unit: what the speed counts.
     """
 
     step: int
@@ -59,6 +60,7 @@ class Progress:
     seconds: float
     seconds_left: float
     skipped: int
+    unit: str = "tokens"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Evaluated:
     Attributes:
         step: steps done.
         epoch: passes over the data done, with fraction.
-        figures: `metrics.Tally.summary()`; None where one is not finite.
+        figures: the summary of what was measured; None where one is not finite.
         best: whether it is the best so far.
         averaged: whether averaged weights were measured.
         seconds: since the start.

@@ -72,6 +72,11 @@ class Tally:
         return self.nats / self.tokens if self.tokens else math.nan
 
     @property
+    def cost(self) -> float:
+        """Mean nats per token: what is minimised."""
+        return self.nats_per_token
+
+    @property
     def bits_per_token(self) -> float:
         """Mean bits per token; NaN without tokens."""
         return self.nats_per_token / _NATS_PER_BIT

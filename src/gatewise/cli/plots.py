@@ -1,0 +1,126 @@
+"""Pictures of results by matplotlib (the extra `plot`): attention, and maps of vectors."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gatewise.errors import FailedError, OptionError
+
+FORMATS = (".png", ".svg", ".pdf")
+_CELL = 0.32  # inches
+_DOTS = 144
+
+
+def check(path: Path) -> None:
+    """Refuse what cannot be drawn, before anything is computed.
+
+    Raises:
+        OptionError: the file is there, its folder is not, or its name says no known format.
+        FailedError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise OptionError(f"--plot: expected a file of {', '.join(FORMATS)}, found {path}")
+    if os.path.lexists(path):
+        raise OptionError(f"{path} exists: expected a new file, choose another --plot")
+    if not path.parent.is_dir():
+        raise OptionError(f"--plot: {path.parent} is no folder to write {path.name} into")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise FailedError(
+            "drawing needs matplotlib, which is not installed: run pip install 'gatewise[plot]'"
+        )
+
+
+def attention(path: Path, source: Sequence[str], target: Sequence[str], weights: Any) -> None:
+    """Weights (T, S) as a picture: a row for each token that is written.
+
+    Args:
+        path: of the picture.
+        source, target: tokens as shown.
+        weights: shares from 0 to 1.
+    """
+    width = 1.8 + _CELL * len(source)
+    height = 1.6 + _CELL * len(target)
+    figure = _figure(width, height)
+    axes = figure.add_subplot()
+    axes.imshow(weights.numpy(), cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(source)), [_plain(t) for t in source], rotation=60, ha="left")
+    axes.set_yticks(range(len(target)), [_plain(t) for t in target])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=9)
+    _save(figure, path)
+
+
+def scatter(
+    path: Path,
+    points: Any,
+    names: Sequence[str],
+    shares: Sequence[float],
+    region: tuple[float, float, float, float] | None = None,
+) -> None:
+    """Points (n, 2) with their names written beside them.
+
+    Args:
+        path: of the picture.
+        points: where each is.
+        names: what is written.
+        shares: of the variance, that each axis shows.
+        region: x0, x1, y0, y1 to look at; default: all.
+    """
+    figure = _figure(9, 7)
+    axes = figure.add_subplot()
+    xs, ys = points[:, 0].tolist(), points[:, 1].tolist()
+    axes.scatter(xs, ys, s=7, color="#36648b")
+    axes.margins(0.08)
+    if region is not None:
+        axes.set_xlim(*region[:2])
+        axes.set_ylim(*region[2:])
+    left, right = axes.get_xlim()
+    for x, y, name in zip(xs, ys, names, strict=True):
+        last = x > right - 0.2 * (right - left)  # its name would leave the picture
+        place, side = ((-3, 2), "right") if last else ((3, 2), "left")
+        axes.annotate(
+            _plain(name),
+            (x, y),
+            place,
+            textcoords="offset points",
+            ha=side,
+            fontsize=7,
+            clip_on=True,
+        )
+    axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
+    axes.set_ylabel(f"second component ({shares[1]:.0%})")
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure  # without pyplot: no window, no state
+
+    return Figure(figsize=(min(width, 40), min(height, 40)), layout="constrained")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return text.strip().replace("$", r"\$") or text
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib
+
+    kind = path.suffix.lower()[1:]
+    dated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "gatewise"}):  # the same names each time
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, dpi=_DOTS, metadata=dated[kind])
+    data = drawn.getvalue()
+    if kind == "svg":  # text that tools look at line by line
+        data = b"".join(line.rstrip() + b"\n" for line in data.splitlines())
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise FailedError(f"{path}: cannot write it: {error.strerror}") from None

@@ -1,0 +1,381 @@
+"""An encoder-decoder as two ONNX files: what reads a source, and what writes the next tokens.
+
+The encoder takes ``tokens`` (S, B) int64 and ``lengths`` (B,) int32, and gives the decoder's first states
+(``h``, ``c``, each (L, B, H)) and, where the model has them, ``memory`` (S, B, H), ``keys`` (S, B, K), ``mask``
+(B, S) and ``vector`` (B, H). The decoder takes those beside ``tokens`` (T, B) and gives ``logits`` (T, B, V),
+``weights`` (B, T, S) and the next states, so a runtime writes token by token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise import __version__
+from gatewise.attention import Attention
+from gatewise.engine.base import Direction
+from gatewise.errors import EngineError, FailedError, OptionError
+from gatewise.export import OnnxReport, _has, _need_onnx
+from gatewise.export.writer import OPERATORS, OPSET, Writer
+from gatewise.mappings.seq_to_vec_to_seq import Encoded, EncoderDecoder
+from gatewise.modes import evaluating
+from gatewise.types import state_tensors
+
+_TOLERANCE = 1e-3
+_CASES = (([4], 1), ([7, 3, 1], 3), ([20, 20], 2))
+"""(lengths of the sources, tokens written) that are compared."""
+
+
+class PairWriter(Writer):
+    """What both graphs have in common: declared values, and the model around the nodes."""
+
+    def __init__(self, onnx: Any, model: EncoderDecoder, part: Any) -> None:
+        super().__init__(onnx, part)
+        self.inputs, self.outputs = [], []
+        self.pair = model
+        self.config = model.config
+
+    def write(self, tokenizer_json: str | None = None) -> Any:
+        """The whole model."""
+        raise NotImplementedError
+
+    def take(self, name: str, kind: str, shape: list[int | str]) -> str:
+        """An input of the graph."""
+        element = getattr(self._onnx.TensorProto, kind)
+        self.inputs.append(name)
+        self._values_in.append(self._onnx.helper.make_tensor_value_info(name, element, shape))
+        return name
+
+    def give(self, value: str, name: str, shape: list[int | str]) -> None:
+        """An output of the graph."""
+        self._rename(value, name)
+        self.outputs.append(name)
+        element = self._onnx.TensorProto.FLOAT
+        self._values_out.append(self._onnx.helper.make_tensor_value_info(name, element, shape))
+
+    def linear(self, x: str, name: str, weight: Tensor, bias: Tensor | None) -> str:
+        """x W^T + b."""
+        found = self._matmul(x, name, weight)
+        return found if bias is None else self.node("Add", found, self._store(f"{name}_bias", bias))
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """A node with one result."""
+        return str(self._node(op, inputs, **attributes))
+
+    def numbers(self, *values: int) -> str:
+        """A constant row of whole numbers."""
+        return self._store("_".join(["row", *map(str, values)]), list(values))
+
+    def document(self, tokenizer_json: str | None) -> Any:
+        """The whole ONNX model of the nodes so far."""
+        helper = self._onnx.helper
+        graph = helper.make_graph(
+            self._nodes, "gatewise", self._values_in, self._values_out, self._initializers
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        proto = helper.make_model(
+            graph, opset_imports=opset, producer_name="gatewise", producer_version=__version__
+        )
+        proto.ir_version = 9
+        properties = {"gatewise.config": json.dumps(self.config.to_dict())}
+        if tokenizer_json is not None:
+            properties["gatewise.tokenizer"] = tokenizer_json
+        helper.set_model_props(proto, properties)
+        return proto
+
+
+class EncoderWriter(PairWriter):
+    """The graph that reads a source."""
+
+    def __init__(self, onnx: Any, model: EncoderDecoder) -> None:
+        super().__init__(onnx, model, _Part(model.encoder))
+
+    def write(self, tokenizer_json: str | None = None) -> Any:
+        """The whole model."""
+        tokens = self.take("tokens", "INT64", ["S", "B"])
+        self._lengths = self.take("lengths", "INT32", ["B"])
+        read = tokens
+        if self.config.reverse_source:
+            wide = self.node("Cast", self._lengths, to=self._onnx.TensorProto.INT64)
+            read = self.node("ReverseSequence", tokens, wide, batch_axis=1, time_axis=0)
+        x = self.node("Gather", self._store("embedding", self.pair.embedding.weight), read)
+        h = self._recur(x)
+        attention, hidden = self.pair.decoder.attention, self.config.hidden_size
+        if attention is None:
+            return self.document(tokenizer_json)
+        self.give(h, "memory", ["S", "B", hidden])
+        width = hidden
+        if not isinstance(attention.keys, torch.nn.Identity):
+            width = _rows(attention.keys)
+            h = self._matmul(h, "keys_weight", attention.keys.weight)
+        self.give(h, "keys", ["S", "B", width])
+        self._mask(tokens)
+        return self.document(tokenizer_json)
+
+    def _mask(self, tokens: str) -> None:
+        """0 where a column has a step, -1e30 in its padding: (B, S)."""
+        size = self.node("Gather", self.node("Shape", tokens), self._scalar("zero", 0))
+        steps = self.node("Range", self._scalar("zero", 0), size, self._scalar("one", 1))
+        wide = self.node("Cast", self._lengths, to=self._onnx.TensorProto.INT64)
+        valid = self.node("Less", steps, self.node("Unsqueeze", wide, self.numbers(1)))
+        added = (
+            self._store("nothing", torch.zeros(1)),
+            self._store("never", torch.full((1,), -1e30)),
+        )
+        self.give(self.node("Where", valid, *added), "mask", ["B", "S"])
+
+    def _scalar(self, name: str, value: int) -> str:
+        return self._store(name, torch.tensor(value))
+
+    def _state_inputs(
+        self, directions: Sequence[Direction], states: Sequence[str]
+    ) -> dict[str, list[str]]:
+        return {s: [""] * len(directions) for s in states}
+
+    def _join(self, parts: list[str]) -> str:
+        return super()._join(parts) if any(parts) else ""
+
+    def _state_outputs(
+        self, finals: dict[str, list[str]], directions: Sequence[Direction], both: int
+    ) -> None:
+        hidden = self.config.hidden_size
+        for k, (state, parts) in enumerate(finals.items()):
+            if both == 2:
+                parts = [self._side_by_side(part) for part in parts]
+            whole = self._join(parts)
+            if k == 0 and self.config.feed_vector:
+                last = self.node("Gather", parts[-1], self._scalar("zero", 0), axis=0)
+                self.give(last, "vector", ["B", hidden])
+            if len(self.pair.bridge):
+                bridge: Any = self.pair.bridge[k]
+                whole = self.linear(whole, f"bridge_{k}", bridge.weight, bridge.bias)
+                whole = self.node("Tanh", whole)
+            self.give(whole, state, [len(parts), "B", hidden])
+
+    def _side_by_side(self, part: str) -> str:
+        """(2, B, H / 2) as (1, B, H)."""
+        turned = self.node("Transpose", part, perm=[1, 0, 2])
+        return self.node("Reshape", turned, self.numbers(1, -1, self.config.hidden_size))
+
+
+class DecoderWriter(PairWriter):
+    """The graph that writes."""
+
+    def __init__(self, onnx: Any, model: EncoderDecoder) -> None:
+        super().__init__(onnx, model, _Part(model.decoder.stack))
+
+    def write(self, tokenizer_json: str | None = None) -> Any:
+        """The whole model."""
+        decoder, config = self.pair.decoder, self.config
+        hidden = config.hidden_size
+        steps: int | str = 1 if config.input_feeding else "T"
+        tokens = self.take("tokens", "INT64", [steps, "B"])
+        parts = [self.node("Gather", self._store("embedding", decoder.embedding.weight), tokens)]
+        if config.input_feeding:
+            fed = self.take("fed_in", "FLOAT", ["B", hidden])
+            parts.append(self.node("Unsqueeze", fed, self.numbers(0)))
+        if config.feed_vector:
+            parts.append(self._repeated(self.take("vector", "FLOAT", ["B", hidden]), tokens))
+        x = parts[0] if len(parts) == 1 else str(self._node("Concat", parts, axis=2))
+        output = self._recur(x)
+        if decoder.attention is not None:
+            output = self._attend(output, decoder.attention)
+        if config.input_feeding:
+            last = self.node("Squeeze", output, self.numbers(0))
+            self.give(last, "fed_out", ["B", hidden])
+        if decoder.projection is not None:
+            output = self._matmul(output, "projection", decoder.projection.weight)
+        weight, bias = decoder.decoder_weights()
+        logits = self.linear(output, "decoder", weight, bias)
+        self.give(logits, "logits", [steps, "B", config.target_size])
+        return self.document(tokenizer_json)
+
+    def _repeated(self, vector: str, tokens: str) -> str:
+        """(B, H) beside every token: (T, B, H)."""
+        shape = self.node("Shape", tokens)
+        size = self.numbers(self.config.hidden_size)
+        return self.node("Expand", vector, str(self._node("Concat", [shape, size], axis=0)))
+
+    def _attend(self, h: str, attention: Attention) -> str:
+        hidden = self.config.hidden_size
+        width = hidden
+        if attention.kind != "dot":
+            width = _rows(attention.keys)
+        memory = self.take("memory", "FLOAT", ["S", "B", hidden])
+        keys = self.take("keys", "FLOAT", ["S", "B", width])
+        mask = self.take("mask", "FLOAT", ["B", "S"])
+        scores = self._scores(self.node("Transpose", h, perm=[1, 0, 2]), keys, attention)
+        scores = self.node("Add", scores, self.node("Unsqueeze", mask, self.numbers(1)))
+        weights = self.node("Softmax", scores, axis=-1)
+        self.give(weights, "weights", ["B", 1 if self.config.input_feeding else "T", "S"])
+        values = self.node("Transpose", memory, perm=[1, 0, 2])
+        context = self.node("Transpose", self.node("MatMul", weights, values), perm=[1, 0, 2])
+        both = str(self._node("Concat", [context, h], axis=2))
+        combine = self.pair.decoder.combine
+        assert combine is not None
+        return self.node("Tanh", self._matmul(both, "combine", combine.weight))
+
+    def _scores(self, query: str, keys: str, attention: Attention) -> str:
+        """(B, T, S) of the queries (B, T, H)."""
+        if attention.query is None or attention.score is None:
+            found = self.node("MatMul", query, self.node("Transpose", keys, perm=[1, 2, 0]))
+            return self.node("Mul", found, self._store("scale", torch.tensor(attention._scale)))
+        asked = self.linear(query, "query", attention.query.weight, attention.query.bias)
+        asked = self.node("Unsqueeze", asked, self.numbers(2))  # (B, T, 1, A)
+        known = self.node("Transpose", keys, perm=[1, 0, 2])
+        known = self.node("Unsqueeze", known, self.numbers(1))  # (B, 1, S, A)
+        both = self.node("Tanh", self.node("Add", asked, known))
+        found = self._matmul(both, "score", attention.score.weight)
+        return self.node("Squeeze", found, self.numbers(-1))
+
+
+def _rows(linear: Any) -> int:
+    """Outputs of a linear map."""
+    return int(linear.weight.shape[0])
+
+
+class _Part:
+    """A stack as `Writer` looks at a model."""
+
+    def __init__(self, stack: Any) -> None:
+        self.stack = stack
+
+
+def paths_of(path: Path | str) -> tuple[Path, Path]:
+    """The two files that are made for ``model.onnx``: model.encoder.onnx and model.decoder.onnx."""
+    path = Path(path)
+    stem = path.name.removesuffix(path.suffix)
+    return tuple(path.with_name(f"{stem}.{part}.onnx") for part in ("encoder", "decoder"))  # type: ignore[return-value]
+
+
+def export_pair_onnx(
+    model: EncoderDecoder,
+    path: Path | str,
+    *,
+    tokenizer_json: str | None = None,
+    check: bool = True,
+) -> tuple[OnnxReport, OnnxReport]:
+    """Write an encoder-decoder as two ONNX files beside `path` (`paths_of`).
+
+    Args:
+        model: in float32; evaluation mode is taken (no dropout).
+        path: ``model.onnx`` makes model.encoder.onnx and model.decoder.onnx.
+        tokenizer_json: text of tokenizer.json, stored in both files' metadata.
+        check: run both in onnxruntime, where that is installed, and compare.
+    Raises:
+        FailedError: if onnx is not installed, or the runtime's results differ.
+        EngineError: if ONNX has no operator for the cell or the options.
+    """
+    onnx = _need_onnx()
+    _refuse(model)
+    writers: tuple[PairWriter, ...] = (EncoderWriter(onnx, model), DecoderWriter(onnx, model))
+    finals = paths_of(path)
+    drafts = [final.with_name(f".{final.name}.{os.getpid()}") for final in finals]
+    try:
+        for writer, draft in zip(writers, drafts, strict=True):
+            proto = writer.write(tokenizer_json)
+            onnx.checker.check_model(proto, full_check=True)
+            onnx.save(proto, os.fspath(draft))
+        error = compare_pair(model, drafts[0], drafts[1]) if check and _has("onnxruntime") else None
+        for draft, final in zip(drafts, finals, strict=True):
+            draft.replace(final)
+    except OSError as problem:
+        raise FailedError(f"cannot write {path}: {problem.strerror or problem}") from None
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+    first, second = (
+        OnnxReport(final, final.stat().st_size, error, tuple(w.inputs), tuple(w.outputs))
+        for final, w in zip(finals, writers, strict=True)
+    )
+    return first, second
+
+
+def _refuse(model: EncoderDecoder) -> None:
+    law = model.encoder.directions()[0].law
+    if law.name not in OPERATORS:
+        known = ", ".join(OPERATORS)
+        raise EngineError(f"ONNX has no operator for the cell {law.name}: expected one of {known}")
+    if model.config.zoneout:
+        raise EngineError("ONNX's operators have no zoneout: train without it to export")
+    if model.embedding.weight.dtype != torch.float32:
+        raise OptionError(
+            f"expected a model in float32, found {model.embedding.weight.dtype}: use model.float()"
+        )
+
+
+def compare_pair(model: EncoderDecoder, encoder: Path, decoder: Path) -> float:
+    """The largest difference of states, weights and scores between the model and both files.
+
+    Raises:
+        FailedError: if it is more than 1e-3.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    sessions = [
+        onnxruntime.InferenceSession(os.fspath(p), options, providers=["CPUExecutionProvider"])
+        for p in (encoder, decoder)
+    ]
+    worst = 0.0
+    for lengths, steps in _CASES:
+        worst = max(worst, _difference(model, sessions, lengths, steps))
+    if not worst <= _TOLERANCE:
+        raise FailedError(
+            f"the exported model differs by {worst:.2g} from the original (expected at most "
+            f"{_TOLERANCE:.0e}): please report it with the run's config.json"
+        )
+    return worst
+
+
+def _difference(
+    model: EncoderDecoder, sessions: Sequence[Any], lengths: list[int], steps: int
+) -> float:
+    """Of one batch, written token by token."""
+    draw = torch.Generator().manual_seed(steps)
+    sizes, batch = torch.tensor(lengths), len(lengths)
+    source = torch.randint(model.config.source_size, (max(lengths), batch), generator=draw)
+    tokens = torch.randint(model.config.target_size, (steps, batch), generator=draw)
+    feed = {"tokens": source.numpy(), "lengths": sizes.int().numpy()}
+    found = _call(sessions[0], feed)
+    with evaluating(model), torch.inference_mode():
+        read = model.encode(source, sizes)
+        out = model.write(tokens, read)
+    assert out.logits is not None
+    worst = _largest(_first_states(read, model), found)
+    if model.config.input_feeding:
+        found["fed"] = torch.zeros(batch, model.config.hidden_size)
+    names = [one.name for one in sessions[1].get_inputs()]
+    for t in range(steps):
+        known = {name: found[name.removesuffix("_in")] for name in names if name != "tokens"}
+        feed = {n: v.numpy() for n, v in known.items()} | {"tokens": tokens[t : t + 1].numpy()}
+        step = _call(sessions[1], feed)
+        found |= {n.removesuffix("_out"): v for n, v in step.items() if n.endswith("_out")}
+        expected = {"logits": out.logits[t : t + 1]}
+        if out.weights is not None:
+            expected["weights"] = out.weights[t].unsqueeze(1)
+        worst = max(worst, _largest(expected, step))
+    return worst
+
+
+def _call(session: Any, feed: dict[str, Any]) -> dict[str, Tensor]:
+    names = [one.name for one in session.get_outputs()]
+    values = session.run(names, feed)
+    return {n: torch.from_numpy(v) for n, v in zip(names, values, strict=True)}
+
+
+def _first_states(read: Encoded, model: EncoderDecoder) -> dict[str, Tensor]:
+    states = state_tensors(read.state)
+    names = model.decoder.stack.directions()[0].law.states
+    return dict(zip(names, states, strict=False))
+
+
+def _largest(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
+    return max(float((e - found[name]).abs().max()) for name, e in expected.items())

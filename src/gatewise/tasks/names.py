@@ -1,0 +1,139 @@
+"""Texts with a class: a folder with one file per class, or a table with a column of labels.
+
+Knows texts and labels. A split never has one text on both sides, whatever its labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gatewise.errors import DataError, OptionError
+from gatewise.tasks.skips import Skips
+from gatewise.tasks.tables import lines_of, read_table, read_text
+
+REPEATED = "a text and class that came before"
+EMPTY = "no text"
+NO_LABEL = "no label"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts and the class of each.
+
+    Args:
+        texts, labels: as many of each; a text may stand in several classes.
+        skipped: what was left out.
+    """
+
+    texts: list[str]
+    labels: list[str]
+    skipped: Skips = field(default_factory=Skips)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that occur, sorted."""
+        return sorted(set(self.labels))
+
+    def counts(self) -> dict[str, int]:
+        """Examples of each class."""
+        return dict(sorted(Counter(self.labels).items()))
+
+    def take(self, rows: Sequence[int]) -> Labelled:
+        """Those examples, in that order; what was left out stays with the whole."""
+        return Labelled([self.texts[k] for k in rows], [self.labels[k] for k in rows])
+
+
+def read_folder(folder: str | Path) -> Labelled:
+    """The files of a folder, one example a line; a file's name without its ending is the class.
+
+    A repeated example of a class is left out; one that stands in several classes stays in each.
+
+    Raises:
+        DataError: if the folder holds no examples, or of one class only.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"expected a folder with one file per class, found none at {str(folder)!r}")
+    rows = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
+        label = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+        for number, line in enumerate(lines_of(read_text(path)), 1):
+            rows.append((line.strip(), label, f"{path}, line {number}"))
+    return _labelled(str(folder), rows)
+
+
+def read_labelled(path: str | Path, text: str = "text", label: str = "label") -> Labelled:
+    """A table with a column of texts and one of labels: CSV, TSV, JSONL, Parquet.
+
+    Raises:
+        UnknownNameError: if a column is not there.
+        DataError: if there are no examples, or of one class only.
+    """
+    table = read_table(path)
+    columns = (table.texts(text), table.texts(label), table.lines)
+    rows = [(t.strip(), c.strip(), f"{path}, line {n}") for t, c, n in zip(*columns, strict=True)]
+    return _labelled(str(path), rows)
+
+
+def _labelled(name: str, rows: Sequence[tuple[str, str, str]]) -> Labelled:
+    found = Labelled([], [])
+    seen: set[tuple[str, str]] = set()
+    for text, label, where in rows:
+        reason = EMPTY if not text else NO_LABEL if not label else ""
+        if reason or (text, label) in seen:
+            found.skipped.add(where, reason or REPEATED)
+            continue
+        seen.add((text, label))
+        found.texts.append(text)
+        found.labels.append(label)
+    if len(found.classes) < 2:
+        count = f"{len(found):,} examples of {len(found.classes)}"
+        raise DataError(f"{name}: expected examples of two classes or more, found {count}")
+    return found
+
+
+def split_by_text(data: Labelled, share: float = 0.2, seed: int = 0) -> tuple[Labelled, Labelled]:
+    """(train, test): of each class `share` of its texts for the test, no text on both sides.
+
+    All examples of one text go to one side. The texts are put in groups by the set of their
+    classes, and each group is shuffled and cut, so that every class keeps its share; a group of
+    one stays in the training part, where something can be learnt of it.
+
+    Args:
+        data: the examples.
+        share: of the test, above 0 and below 1.
+        seed: of the shuffling.
+    Raises:
+        OptionError: if the share is not one.
+    """
+    if not 0 < share < 1:
+        raise OptionError(f"expected a share of the test above 0 and below 1, found {share}")
+    classes: dict[str, set[str]] = defaultdict(set)
+    for text, label in zip(data.texts, data.labels, strict=True):
+        classes[text].add(label)
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for text, labels in classes.items():
+        groups[tuple(sorted(labels))].append(text)
+    rng = np.random.default_rng(seed)
+    test: set[str] = set()
+    for key in sorted(groups):
+        texts = sorted(groups[key])
+        order = rng.permutation(len(texts))
+        test.update(texts[k] for k in order[: round(share * len(texts)) if len(texts) > 1 else 0])
+    sides: tuple[list[int], list[int]] = ([], [])
+    for k, text in enumerate(data.texts):
+        sides[text in test].append(k)
+    return data.take(sides[0]), data.take(sides[1])
+
+
+def rare(data: Labelled, least: int = 2) -> list[str]:
+    """The classes with fewer than `least` examples, to warn of: nothing is learnt or tested of them."""
+    return [label for label, count in data.counts().items() if count < least]
