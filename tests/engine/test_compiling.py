@@ -53,6 +53,24 @@ def test_a_damaged_file_is_replaced(folder: Path, damage: str) -> None:
     assert path.read_bytes() == whole
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no modes of this kind")
+@pytest.mark.parametrize("open_to_all", ["folder", "file"])
+def test_code_that_others_may_have_written_is_not_run(
+    folder: Path, open_to_all: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run()
+    (path,) = folder.iterdir()
+    (folder if open_to_all == "folder" else path).chmod(0o777)
+    making._kernels.cache_clear()
+    compiled: list[object] = []
+    real = compiling._optimise
+    monkeypatch.setattr(compiling, "_optimise", lambda *a: (compiled.append(a), real(*a)))
+    assert torch.equal(run(), first)
+    assert compiled  # anew, and stored so that it can be trusted the next time
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o022 == 0
+
+
 def test_a_folder_that_cannot_be_written_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,6 @@
-"""Memory for weights that are read from end to end at every step: on large pages where the system has them."""
+"""Memory for weights that are read from end to end at every step: on large pages where the system gives
+them to shared memory (on Linux: shmem_enabled).
+"""
 
 from __future__ import annotations
 

@@ -123,6 +123,8 @@ def _read(key: str) -> bytes | None:
     """A stored object; its first 32 bytes are the sum of the rest."""
     try:
         path = _folder() / key
+        if not (_is_own(path.parent) and _is_own(path)):
+            return None
         data = path.read_bytes()
     except OSError:
         return None
@@ -133,11 +135,21 @@ def _read(key: str) -> bytes | None:
     return data[32:]
 
 
+def _is_own(path: Path) -> bool:
+    """Whether nobody but this user can have written there: what is read from it is run."""
+    if not hasattr(os, "geteuid"):
+        return True
+    found = path.stat()
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
 def _write(key: str, code: bytes) -> None:
     """Store an object, whole or not at all; where that fails the next process compiles again."""
     with contextlib.suppress(OSError):
         folder = _folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        if not _is_own(folder):
+            folder.chmod(0o700)
         handle, name = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
