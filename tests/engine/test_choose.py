@@ -124,8 +124,8 @@ def test_a_large_run_that_falls_back_warns_once(monkeypatch: pytest.MonkeyPatch)
     choosing = sys.modules["gatewise.engine.choose"]
     monkeypatch.setattr(choosing, "_WARNED", set())
     monkeypatch.setattr(choosing, "_LARGE", 64)
-    stack, x = gw.Stack("lstm_layer_norm", 3, 4), torch.zeros(8, 2, 3)
-    with pytest.warns(EngineWarning, match="because in the cell lstm_layer_norm") as caught:
+    stack, x = gw.Stack("gru_paper", 3, 4), torch.zeros(8, 2, 3)
+    with pytest.warns(EngineWarning, match="because in the cell gru_paper") as caught:
         assert stack(x).engine == "reference"
     (warning,) = caught
     assert warning.filename == __file__

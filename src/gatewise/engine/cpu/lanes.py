@@ -370,9 +370,8 @@ class Lanes:
         return self.builder.call(function, args)
 
     def _function(self, name: str, result: ir.Type, *arguments: ir.Type) -> ir.Function:
-        module = self.builder.module
-        known = module.globals.get(name)
-        return known or ir.Function(module, ir.FunctionType(result, arguments), name)
+        module, kind = self.builder.module, ir.FunctionType(result, arguments)
+        return module.globals.get(name) or ir.Function(module, kind, name)
 
 
 ON_LANES: dict[str, Callable[..., ir.Value]] = {
