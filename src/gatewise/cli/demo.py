@@ -131,7 +131,7 @@ def _learn(folder: Path, minutes: float, *, to_stdout: bool) -> _Learned:
 def _settings(values: dict[str, Any], minutes: float) -> Settings:
     """The demo's options: the preset, then its own, then `values`."""
     base = settings.preset_values("char", "lm") | VALUES
-    return Settings.of(settings.layered(base, values, {"minutes": minutes}))
+    return FORM.settings(Settings, settings.layered(base, values, {"minutes": minutes}))
 
 
 def _sizes(corpus: Corpus, minutes: float) -> dict[str, int]:

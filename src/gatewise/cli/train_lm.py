@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -60,11 +60,6 @@ class Settings:
     streams: StreamOptions
     training: TrainOptions
 
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> Settings:
-        """The option dataclasses with `values` in place of their defaults."""
-        return cls(*(FORM.options(kind, values) for kind in FORM.kinds.values()))
-
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any is outside its range."""
         self.model.validate()
@@ -97,7 +92,7 @@ def train_lm(
     """Train a language model on your texts; `gatewise train lm --help` says more."""
     check_folder(out, resume=resume)
     flags = (text, model, streams, training)
-    chosen = Settings.of(FORM.values(out if resume else None, preset, config, flags))
+    chosen = FORM.settings(Settings, FORM.values(out if resume else None, preset, config, flags))
     chosen.validate()
     corpus = chosen.text.corpus(data)
     say_corpus(corpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -92,11 +92,6 @@ class Settings:
     batches: BatchOptions
     training: TrainOptions
 
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> Settings:
-        """The option dataclasses with `values` in place of their defaults."""
-        return cls(*(FORM.options(kind, values) for kind in FORM.kinds.values()))
-
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any is outside its range."""
         for part in (self.text, self.model, self.batches, self.training):
@@ -133,7 +128,7 @@ def train_translate(
     flags = (files, text, model, batches, training)
     if not data and preset is None and config is None and not resume:
         preset = NUMBERS
-    chosen = Settings.of(FORM.values(out if resume else None, preset, config, flags))
+    chosen = FORM.settings(Settings, FORM.values(out if resume else None, preset, config, flags))
     chosen.validate()
     if resume:
         _check_same_kind(out, data)

@@ -88,9 +88,9 @@ class Form:
         values = settings.layered(base, from_file, given(flags))
         return values if stored else settings.shortened(values, asked)
 
-    def options(self, kind: type[T], values: Mapping[str, Any]) -> T:
-        """One of the option dataclasses with `values` in place of its defaults."""
-        return with_values(kind(), values)
+    def settings(self, kind: Callable[..., T], values: Mapping[str, Any]) -> T:
+        """`kind` of the option dataclasses in their order, with `values` in place of their defaults."""
+        return kind(*(with_values(options(), values) for options in self.kinds.values()))
 
     def stored_values(self, run: Path) -> dict[str, Any]:
         """The options that the run in a folder was trained with; none if nothing was saved yet."""

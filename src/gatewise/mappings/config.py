@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Any, TypeVar
 
+from gatewise.cells import REGISTRY
 from gatewise.errors import OptionError, unknown
 
 MAX_SIZE = 1 << 20
+MAX_LAYERS = 256
 
 T = TypeVar("T")
 
@@ -41,6 +44,23 @@ def check_rate(name: str, found: float | None) -> None:
         raise OptionError(
             f"{flag(name)}: expected a share of at least 0 and below 1, found {found}"
         )
+
+
+def check_cell(cell: str, forget_bias: float | None) -> None:
+    """Raise unless there is that cell, and a forget gate where its bias is asked for.
+
+    Raises:
+        UnknownNameError: there is no such cell.
+        OptionError: it has no forget gate, or the bias is no number.
+    """
+    if cell not in REGISTRY:
+        raise unknown("cell", cell, REGISTRY)
+    if forget_bias is None:
+        return
+    if "f" not in REGISTRY[cell].law.pre:
+        raise OptionError(f"--forget-bias: the cell {cell} has no forget gate; leave it out")
+    if not math.isfinite(forget_bias):
+        raise OptionError(f"--forget-bias: expected a number, found {forget_bias}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

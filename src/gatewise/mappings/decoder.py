@@ -10,7 +10,6 @@ the model reads its own tokens (scheduled sampling), one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +22,7 @@ from gatewise.losses import linear_cross_entropy
 from gatewise.mappings.config import check_choice, check_rate, check_size
 from gatewise.mappings.recurrent import RecurrentOptions, build_stack, dropped
 from gatewise.noise import Noise
-from gatewise.probe import Control, Record, Records
+from gatewise.probe import Control, Record, Records, in_sequence
 from gatewise.text.batches import PADDING
 from gatewise.types import State, select
 
@@ -328,7 +327,7 @@ class _Run:
             all_weights.append(weights)
             records.append(out.record)
         weights = torch.cat(all_weights) if all_weights[0] is not None else None  # type: ignore[arg-type]
-        return Written(None, torch.cat(outputs), weights, (inner, fed), _joined(records), name)
+        return Written(None, torch.cat(outputs), weights, (inner, fed), in_sequence(records), name)
 
     def _beside(self, x: Tensor) -> Tensor:
         """x with the vector beside every step."""
@@ -360,12 +359,3 @@ def _ahead(rows: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) ->
     if bias is not None:
         above = above + bias[classes] - bias.mean()
     return above.mean()
-
-
-def _joined(records: Sequence[Records | None]) -> Records | None:
-    """The records of single steps as one."""
-    found = [one for one in records if one is not None]
-    if not found:
-        return None
-    times = torch.cat([one.times for one in found])
-    return Records({n: torch.cat([one[n] for one in found]) for n in found[0]}, times)

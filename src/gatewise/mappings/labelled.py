@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import DataError
-from gatewise.mappings.examples import BatchOptions, Order, in_order
+from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.learner import Batch, Figures, Loss
+from gatewise.mappings.learning import Array, ExampleLearner
 from gatewise.mappings.seq_to_vec import SequenceToVector
-from gatewise.modes import evaluating
 from gatewise.text.ragged import Ragged, lengths_of
 from gatewise.types import State
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,37 +44,32 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def sizes(self) -> Array:
+        """What batches are sorted by: the sequence's length."""
+        return self.inputs.lengths
+
 
 class VectorTally(Figures, Protocol):
-    """Adds up what a model says of sequences; `metrics.classes.ClassTally` is one."""
+    """Adds up what a model says of sequences: `metrics.classes.ClassTally`, `metrics.numbers.NumberTally`."""
 
-    def add(self, scores: Tensor, targets: Tensor) -> None:
-        """Scores (B, K) of a batch, and its targets."""
+    def add(self, said: Tensor, targets: Tensor, /) -> None:
+        """Probabilities of classes, or numbers, (B, K), and the targets of a batch."""
 
 
-class VectorLearner:
+class VectorLearner(ExampleLearner[Labelled, VectorTally]):
     """Trains a SequenceToVector; implements `mappings.Learner`.
 
     Args:
-        model: on the device where it is to be trained.
-        parts: "train", and perhaps "valid" and "test".
-        options: batches.
+        model, parts, options, kind, seed, engine: as of `ExampleLearner`.
         tally: makes what an evaluation adds up in.
         class_weights: factor of each class in the cost; None: all 1.
-        kind: the mapping's name on the command line.
-        seed: of the order of the examples.
-        engine: name of an engine, or "auto".
 
     Attributes:
-        extra: what else a checkpoint should say of the run, by name; JSON-able.
         tokenizer: its JSON, or None.
-
-    Raises:
-        OptionError: if an option is outside its range.
-        DataError: if there is nothing to train on.
     """
 
-    unit = "examples"
+    noun = "examples"
 
     def __init__(
         self,
@@ -91,35 +83,17 @@ class VectorLearner:
         seed: int = 1,
         engine: str = "auto",
     ) -> None:
-        self.model, self.parts, self.kind, self.engine = model, parts, kind, engine
-        self.options = options or BatchOptions()
-        self.options.validate()
-        self.extra: dict[str, Any] = {}
+        super().__init__(model, parts, options, kind=kind, seed=seed, engine=engine)
+        self.model = model
         self.tokenizer: str | None = None
         self._tally = tally
         self._weights = None if class_weights is None else torch.tensor(class_weights)
-        if "train" not in parts or not len(parts["train"]):
-            raise DataError("expected at least one sequence to train on, found none")
-        lengths = parts["train"].inputs.lengths
-        self._order = Order(lengths, self.options.batch_size, self.options.bucket, seed)
-
-    @property
-    def positions(self) -> int:
-        """Examples of an epoch."""
-        return len(self._order)
 
     @property
     def uniform_nats(self) -> float | None:
         """ln K of K classes."""
         config = self.model.config
         return math.log(config.outputs) if config.target == "class" else None
-
-    def batch(self, epoch: int, position: int) -> Batch:
-        """The examples of the batch that begins at `position`."""
-        rows = self._order.rows(epoch, position)
-        stop = position + len(rows)
-        name = f"examples {position} to {stop} of epoch {epoch + 1}"
-        return Batch(self.collate(self.parts["train"], rows), stop, 0, len(rows), name=name)
 
     def collate(self, part: Labelled, rows: Array) -> tuple[Tensor, ...]:
         """x (T, B, ...), lengths (B,) and targets: where the model is."""
@@ -129,38 +103,30 @@ class VectorLearner:
         targets = torch.from_numpy(part.targets[rows])
         return x.to(device), lengths_of(part.inputs, rows).to(device), targets.to(device)
 
+    def count(self, inputs: tuple[Tensor, ...]) -> int:
+        """Examples."""
+        return len(inputs[-1])
+
     def loss(self, batch: Batch, state: State) -> Loss:
-        """Mean cost of the batch's targets; no state is carried."""
+        """Mean cost of the batch's targets."""
         x, lengths, targets = batch.inputs
         loss, out = self.model.loss(x, lengths, targets, self._weights, engine=self.engine)
         return Loss(loss, loss.detach(), None, out.engine)
 
-    def has_part(self, part: str) -> bool:
-        """Whether there is an example in `part`."""
-        return part in self.parts and len(self.parts[part]) > 0
+    def tally(self) -> VectorTally:
+        """A new one, as asked for."""
+        return self._tally()
 
-    @torch.no_grad()
-    def evaluate(self, part: str, stopped: Callable[[], bool] = lambda: False) -> Figures | None:
-        """What the model says of `part`, beside its targets."""
-        if not self.has_part(part):
-            raise DataError(f"expected examples in the {part!r} part, found none")
-        found, tally = self.parts[part], self._tally()
-        with evaluating(self.model):
-            for rows in in_order(found.inputs.lengths, self.options.eval_batch_size):
-                if stopped():
-                    return None
-                x, lengths, targets = self.collate(found, rows)
-                tally.add(self.model(x, lengths, engine=self.engine).scores, targets)
-        return tally
+    def measure(self, tally: VectorTally, part: Labelled, rows: Array) -> None:
+        """What the model says of those sequences, beside their targets."""
+        x, lengths, targets = self.collate(part, rows)
+        scores = self.model(x, lengths, engine=self.engine).scores
+        # classes are told by probabilities, which is what a tally of classes adds up
+        tally.add(scores.softmax(-1) if self.model.config.target == "class" else scores, targets)
 
-    def config(self) -> dict[str, Any]:
-        """Model and data, as a checkpoint keeps them."""
-        return self.extra | {
-            "mapping": self.kind,
-            "model": self.model.config.to_dict(),
-            "batches": dataclasses.asdict(self.options),
-            "data": {"examples": {name: len(part) for name, part in self.parts.items()}},
-        }
+    def model_config(self) -> dict[str, Any]:
+        """The classifier's."""
+        return self.model.config.to_dict()
 
     def tokenizer_json(self) -> str | None:
         """The tokenizer of texts."""

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatewise.cells import REGISTRY
 from gatewise.errors import OptionError, unknown
+from gatewise.mappings.config import (
+    MAX_LAYERS,
+    check_cell,
+    check_choice,
+    check_rate,
+    check_size,
+    flag,
+)
 
 _NONLINEARITIES = ("tanh", "sigmoid", "relu")
-MAX_SIZE = 1 << 20
-MAX_LAYERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,39 +111,27 @@ class LanguageModelOptions:
 
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any option is outside its range."""
-        if self.cell not in REGISTRY:
-            raise unknown("cell", self.cell, REGISTRY)
-        _check_choice("--decoder", self.decoder, ("linear", *_NONLINEARITIES))
-        _check_choice("--softmax", self.softmax, ("full", "adaptive"))
-        _check_choice("--initialisation", self.initialisation, ("uniform", "torch"))
-        _check_size("--embedding-size", self.embedding_size)
-        _check_size("--hidden-size", self.hidden_size)
-        _check_size("--num-layers", self.num_layers, MAX_LAYERS)
+        check_cell(self.cell, self.forget_bias)
+        check_choice("decoder", self.decoder, ("linear", *_NONLINEARITIES))
+        check_choice("softmax", self.softmax, ("full", "adaptive"))
+        check_choice("initialisation", self.initialisation, ("uniform", "torch"))
+        check_size("embedding_size", self.embedding_size)
+        check_size("hidden_size", self.hidden_size)
+        check_size("num_layers", self.num_layers, MAX_LAYERS)
         for size in self.hidden_sizes:
-            _check_size("--hidden-sizes", size)
+            check_size("hidden_sizes", size)
         if len(self.hidden_sizes) > MAX_LAYERS:
             raise OptionError(f"--hidden-sizes: expected at most {MAX_LAYERS} layers")
         if self.proj_size:
-            _check_size("--proj-size", self.proj_size)
+            check_size("proj_size", self.proj_size)
         for name in _RATES:
-            _check_rate(_flag(name), getattr(self, name))
+            check_rate(name, getattr(self, name))
         for name in ("activation_penalty", "temporal_penalty"):
             value = getattr(self, name)
             if not (0 <= value < math.inf):
-                raise OptionError(f"{_flag(name)}: expected a number of at least 0, found {value}")
-        self._check_forget_bias()
+                raise OptionError(f"{flag(name)}: expected a number of at least 0, found {value}")
         if self.softmax == "adaptive" and (self.tied or self.decoder != "linear"):
             raise OptionError("--softmax adaptive: needs --decoder linear and no --tied")
-
-    def _check_forget_bias(self) -> None:
-        if self.forget_bias is None:
-            return
-        if "f" not in REGISTRY[self.cell].law.pre:
-            raise OptionError(
-                f"--forget-bias: the cell {self.cell} has no forget gate; leave it out"
-            )
-        if not math.isfinite(self.forget_bias):
-            raise OptionError(f"--forget-bias: expected a number, found {self.forget_bias}")
 
 
 _RATES = (
@@ -149,25 +142,6 @@ _RATES = (
     "weight_drop",
     "zoneout",
 )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _check_choice(flag: str, found: str, valid: Sequence[str]) -> None:
-    if found not in valid:
-        raise OptionError(f"{flag}: expected one of {', '.join(valid)}, found {found!r}")
-
-
-def _check_size(flag: str, found: int, largest: int = MAX_SIZE) -> None:
-    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= largest:
-        raise OptionError(f"{flag}: expected a whole number from 1 to {largest:,}, found {found}")
-
-
-def _check_rate(flag: str, found: float | None) -> None:
-    if found is not None and not 0 <= found < 1:
-        raise OptionError(f"{flag}: expected a share of at least 0 and below 1, found {found}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +184,9 @@ class LanguageModelConfig(LanguageModelOptions):
             if not isinstance(value, expected) or (
                 isinstance(value, bool) and bool not in expected
             ):
-                raise OptionError(f"{_flag(field.name)}: expected {field.type}, found {value!r}")
+                raise OptionError(f"{flag(field.name)}: expected {field.type}, found {value!r}")
         super().validate()
-        _check_size("--vocab-size", self.vocab_size, 1 << 31)
+        check_size("vocab_size", self.vocab_size, 1 << 31)
         cutoffs = self.cutoffs
         if list(cutoffs) != sorted(set(cutoffs)) or any(
             not 0 < cut < self.vocab_size for cut in cutoffs
@@ -239,5 +213,5 @@ def _values(options: LanguageModelOptions) -> dict[str, Any]:
 
 def _int_tuple(name: str, found: object) -> tuple[int, ...]:
     if not isinstance(found, (list, tuple)) or not all(type(item) is int for item in found):
-        raise OptionError(f"{_flag(name)}: expected a list of whole numbers, found {found!r}")
+        raise OptionError(f"{flag(name)}: expected a list of whole numbers, found {found!r}")
     return tuple(found)

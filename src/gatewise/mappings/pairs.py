@@ -1,28 +1,23 @@
-"""An encoder-decoder and its pairs of sequences: what the training loop sees of them, and evaluation."""
+"""An encoder-decoder and its pairs of sequences: what the training loop sees of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gatewise.errors import DataError
-from gatewise.mappings.examples import BatchOptions, Order, in_order
-from gatewise.mappings.learner import Batch, Loss
+from gatewise.mappings.examples import BatchOptions
+from gatewise.mappings.learning import Array, WritingLearner
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
-from gatewise.metrics import Tally
-from gatewise.modes import evaluating
-from gatewise.text.batches import PADDING, shifted
+from gatewise.text.batches import shifted
 from gatewise.text.ragged import Ragged, lengths_of
-from gatewise.types import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +34,7 @@ class Pairs:
 
     source: Ragged
     target: Ragged
-    characters: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    characters: Array | None = None
 
     def __post_init__(self) -> None:
         if len(self.source) != len(self.target):
@@ -52,7 +47,7 @@ class Pairs:
         return len(self.source)
 
     @property
-    def sizes(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def sizes(self) -> Array:
         """What batches are sorted by: the target's length, then the source's."""
         return (self.target.lengths << 20) + self.source.lengths
 
@@ -66,28 +61,18 @@ class Pairs:
         return found
 
 
-class PairLearner:
+class PairLearner(WritingLearner[Pairs]):
     """Trains an EncoderDecoder on pairs; implements `mappings.Learner`.
 
     Args:
-        model: on the device where it is to be trained.
-        parts: "train", and perhaps "valid" and "test".
-        options: batches.
+        model, parts, options, kind, seed, engine: as of `ExampleLearner`.
         begin, end: ids of the target that stand before and after each.
-        kind: the mapping's name on the command line.
-        seed: of the order of the examples.
-        engine: name of an engine, or "auto".
 
     Attributes:
-        extra: what else a checkpoint should say of the run, by name; JSON-able.
         tokenizers: what a checkpoint keeps as tokenizer.json; JSON-able.
-
-    Raises:
-        OptionError: if an option is outside its range.
-        DataError: if there is nothing to train on.
     """
 
-    unit = "tokens"
+    noun = "pairs"
 
     def __init__(
         self,
@@ -101,82 +86,33 @@ class PairLearner:
         seed: int = 1,
         engine: str = "auto",
     ) -> None:
-        self.model, self.parts, self.kind = model, parts, kind
-        self.options = options or BatchOptions()
-        self.options.validate()
-        self.begin, self.end, self.engine = begin, end, engine
-        self.extra: dict[str, Any] = {}
+        super().__init__(model, parts, options, kind=kind, seed=seed, engine=engine)
+        self.model, self.begin, self.end = model, begin, end
         self.tokenizers: dict[str, Any] | None = None
-        if "train" not in parts or not len(parts["train"]):
-            raise DataError("expected at least one pair to train on, found none")
-        self._order = Order(
-            parts["train"].sizes, self.options.batch_size, self.options.bucket, seed
-        )
 
-    @property
-    def positions(self) -> int:
-        """Pairs of an epoch."""
-        return len(self._order)
+    def cost(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, str]:
+        """The model's."""
+        return self.model.loss(*inputs, engine=self.engine)
 
     @property
     def uniform_nats(self) -> float | None:
         """ln V."""
         return math.log(self.model.config.target_size)
 
-    def batch(self, epoch: int, position: int) -> Batch:
-        """The pairs of the batch that begins at `position`."""
-        rows = self._order.rows(epoch, position)
-        inputs = self.collate(self.parts["train"], rows)
-        count = int((inputs[3] != PADDING).sum())
-        stop = position + len(rows)
-        name = f"pairs {position} to {stop} of epoch {epoch + 1}"
-        return Batch(inputs, stop, 0, count, name=name)
-
-    def collate(
-        self, pairs: Pairs, rows: np.ndarray[Any, np.dtype[np.int64]]
-    ) -> tuple[Tensor, ...]:
+    def collate(self, part: Pairs, rows: Array) -> tuple[Tensor, ...]:
         """Source (S, B), its lengths, tokens and targets (T, B), their lengths: where the model is."""
-        source = pairs.source.padded(rows).long()
-        tokens, targets, lengths = shifted(pairs.target, rows, self.begin, self.end)
-        batch = (source, lengths_of(pairs.source, rows), tokens, targets, lengths)
-        return tuple(part.to(self.model.device) for part in batch)
+        source = part.source.padded(rows).long()
+        written = shifted(part.target, rows, self.begin, self.end)
+        batch = (source, lengths_of(part.source, rows), *written)
+        return tuple(one.to(self.model.device) for one in batch)
 
-    def loss(self, batch: Batch, state: State) -> Loss:
-        """Mean nats of the batch's targets, smoothing added; no state is carried."""
-        loss, nats, engine = self.model.loss(*batch.inputs, engine=self.engine)
-        return Loss(loss, nats, None, engine)
+    def data(self) -> dict[str, Any]:
+        """How many pairs, and a sum of what is trained on."""
+        return super().data() | {"checksum": self.parts["train"].checksum}
 
-    def has_part(self, part: str) -> bool:
-        """Whether there is a pair in `part`."""
-        return part in self.parts and len(self.parts[part]) > 0
-
-    @torch.no_grad()
-    def evaluate(self, part: str, stopped: Callable[[], bool] = lambda: False) -> Tally | None:
-        """The cost of the targets of `part`, each given its source and the tokens before."""
-        if not self.has_part(part):
-            raise DataError(f"expected pairs in the {part!r} part, found none")
-        pairs, tally = self.parts[part], Tally()
-        with evaluating(self.model):
-            for rows in in_order(pairs.sizes, self.options.eval_batch_size):
-                if stopped():
-                    return None
-                inputs = self.collate(pairs, rows)
-                _, nats, _ = self.model.loss(*inputs, engine=self.engine)
-                written = 0 if pairs.characters is None else int(pairs.characters[rows].sum())
-                tally.add(nats, int((inputs[3] != PADDING).sum()), written)
-        return tally
-
-    def config(self) -> dict[str, Any]:
-        """Model and data, as a checkpoint keeps them."""
-        return self.extra | {
-            "mapping": self.kind,
-            "model": self.model.config.to_dict(),
-            "batches": dataclasses.asdict(self.options),
-            "data": {
-                "pairs": {name: len(part) for name, part in self.parts.items()},
-                "checksum": self.parts["train"].checksum,
-            },
-        }
+    def model_config(self) -> dict[str, Any]:
+        """The encoder-decoder's."""
+        return self.model.config.to_dict()
 
     def tokenizer_json(self) -> str | None:
         """The tokenizers of both sides."""

@@ -45,11 +45,13 @@ class Readout(nn.Module):
             h: outputs, (T, B, H).
             valid: (T, B) bool, false in the padding; a column without any valid step gives 0.
         """
+        if not len(h):  # no step at all: nothing to gather or to take the largest of
+            return h.new_zeros(h.shape[1:]), h.new_zeros(h.shape[:2]) if self.score else None
         return READOUTS[self.kind](self, h, valid)
 
     def over_time(self, h: Tensor, valid: Tensor) -> Tensor:
         """The vector of every prefix, (T, B, H): of a net of one direction."""
-        return _PREFIXES[self.kind](self, h, valid)
+        return _PREFIXES[self.kind](self, h, valid) if len(h) else h
 
     def scores(self, h: Tensor) -> Tensor:
         """(T, B): how much each step asks for."""

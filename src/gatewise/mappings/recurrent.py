@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gatewise.cells import REGISTRY
-from gatewise.errors import OptionError, unknown
-from gatewise.mappings.config import check_rate, check_size
+from gatewise.mappings.config import MAX_LAYERS, check_cell, check_rate, check_size
 from gatewise.noise import Noise
 from gatewise.stack import Stack
-
-MAX_LAYERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +39,11 @@ class RecurrentOptions:
 
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any option is outside its range."""
-        if self.cell not in REGISTRY:
-            raise unknown("cell", self.cell, REGISTRY)
+        check_cell(self.cell, self.forget_bias)
         check_size("hidden_size", self.hidden_size)
         check_size("num_layers", self.num_layers, MAX_LAYERS)
         for name in ("dropout", "weight_drop", "zoneout"):
             check_rate(name, getattr(self, name))
-        if self.forget_bias is None:
-            return
-        if "f" not in REGISTRY[self.cell].law.pre:
-            raise OptionError(
-                f"--forget-bias: the cell {self.cell} has no forget gate; leave it out"
-            )
-        if not math.isfinite(self.forget_bias):
-            raise OptionError(f"--forget-bias: expected a number, found {self.forget_bias}")
 
 
 def build_stack(

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gatewise.errors import DataError, ShapeError, unknown
+from gatewise.errors import ShapeError, unknown
 from gatewise.losses import (
     AdaptiveSoftmax,
     activation_regularisation,
@@ -23,6 +23,7 @@ from gatewise.losses import (
     temporal_activation_regularisation,
 )
 from gatewise.mappings.options import LanguageModelConfig
+from gatewise.mappings.tokens import check_tokens
 from gatewise.noise import Noise
 from gatewise.probe import Control, Record, Records
 from gatewise.stack import Stack
@@ -187,7 +188,7 @@ class LanguageModel(nn.Module):
         """
         if logits not in ("all", "last", "none"):
             raise unknown("logits", logits, ("all", "last", "none"))
-        self._check_tokens(tokens)
+        check_tokens(tokens, self.vocab_size)
         out = self.stack(
             self._embed(tokens),
             state,
@@ -228,21 +229,6 @@ class LanguageModel(nn.Module):
         if self.config.temporal_penalty and len(out.h) > 1:
             loss = loss + temporal_activation_regularisation(out.h, self.config.temporal_penalty)
         return LossOutput(loss, nats, out.state, out.h, out.engine)
-
-    def _check_tokens(self, tokens: Tensor) -> None:
-        if tokens.dim() != 2 or tokens.is_floating_point():
-            raise ShapeError(
-                f"expected tokens (T, B) of whole numbers, "
-                f"found {tuple(tokens.shape)} of {tokens.dtype}"
-            )
-        # on an accelerator the check would wait for the device at each step
-        if tokens.numel() and tokens.device.type == "cpu":
-            low, high = (int(v) for v in torch.aminmax(tokens))
-            if low < 0 or high >= self.vocab_size:
-                raise DataError(
-                    f"expected tokens from 0 to {self.vocab_size - 1}, "
-                    f"found {low if low < 0 else high}: was another tokenizer used?"
-                )
 
     def _embed(self, tokens: Tensor) -> Tensor:
         x = F.embedding(tokens, self.embedding.weight)

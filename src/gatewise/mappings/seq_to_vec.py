@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gatewise.attention import valid_steps
-from gatewise.errors import DataError, OptionError, ShapeError
+from gatewise.errors import OptionError, ShapeError
 from gatewise.mappings.config import check_choice, check_size, from_dict, to_dict
 from gatewise.mappings.readout import READOUTS, Readout
 from gatewise.mappings.recurrent import RecurrentOptions, build_stack, dropped
+from gatewise.mappings.tokens import check_tokens
 from gatewise.probe import Control, Record, Records
 from gatewise.types import State
 
@@ -235,11 +236,7 @@ class SequenceToVector(nn.Module):
     def _inputs(self, x: Tensor) -> Tensor:
         config = self.config
         if self.embedding is not None:
-            if x.dim() != 2 or x.is_floating_point():
-                raise ShapeError(
-                    f"expected tokens (T, B) of whole numbers, found {tuple(x.shape)} of {x.dtype}"
-                )
-            _check_tokens(x, config.vocab_size)
+            check_tokens(x, config.vocab_size)
             return F.embedding(x, self.embedding.weight)
         if x.dim() != 3 or x.shape[-1] != config.channels:
             raise ShapeError(f"expected numbers (T, B, {config.channels}), found {tuple(x.shape)}")
@@ -262,14 +259,3 @@ def _valid(lengths: Tensor | None, x: Tensor) -> Tensor:
     if found is None:
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     return found
-
-
-def _check_tokens(tokens: Tensor, vocab_size: int) -> None:
-    # on an accelerator the check would wait for the device at each step
-    if tokens.numel() and tokens.device.type == "cpu":
-        low, high = (int(v) for v in torch.aminmax(tokens))
-        if low < 0 or high >= vocab_size:
-            raise DataError(
-                f"expected tokens from 0 to {vocab_size - 1}, "
-                f"found {low if low < 0 else high}: was another tokenizer used?"
-            )

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from gatewise.attention import Memory, valid_steps
 from gatewise.cells.base import as_state, state_parts
-from gatewise.errors import DataError, OptionError, ShapeError
+from gatewise.errors import OptionError
 from gatewise.mappings.config import check_choice, check_size, from_dict, to_dict
 from gatewise.mappings.decoder import Decoder, DecoderOptions, Writing, Written
 from gatewise.mappings.recurrent import dropped
+from gatewise.mappings.tokens import check_tokens
 from gatewise.probe import Control, Record, Records, control_of, joined, record_of
 from gatewise.stack import Stack
 from gatewise.types import State
@@ -201,7 +202,7 @@ class EncoderDecoder(nn.Module):
             ShapeError: if `source` is not (S, B) of whole numbers.
             DataError: if a token is not in the vocabulary.
         """
-        _check(source, self.config.source_size)
+        check_tokens(source, self.config.source_size)
         lengths = None if lengths is None else torch.as_tensor(lengths, device=source.device)
         if self.config.reverse_source:
             source = _reversed(source, lengths)
@@ -269,7 +270,7 @@ class EncoderDecoder(nn.Module):
             engine: name of an engine, or "auto".
             record, control: of the whole model; what is the decoder's of them counts.
         """
-        _check(tokens, self.config.target_size)
+        check_tokens(tokens, self.config.target_size)
         names = self.names()
         return self.decoder(  # type: ignore[no-any-return]
             tokens,
@@ -353,18 +354,3 @@ def _reversed(source: Tensor, lengths: Tensor | None) -> Tensor:
         return source.flip(0)
     steps = torch.arange(len(source), device=source.device).unsqueeze(1)
     return source.gather(0, torch.where(steps < lengths, lengths - 1 - steps, steps))
-
-
-def _check(tokens: Tensor, size: int) -> None:
-    if tokens.dim() != 2 or tokens.is_floating_point():
-        raise ShapeError(
-            f"expected tokens (T, B) of whole numbers, found {tuple(tokens.shape)} of {tokens.dtype}"
-        )
-    # on an accelerator the check would wait for the device at each step
-    if tokens.numel() and tokens.device.type == "cpu":
-        low, high = (int(v) for v in torch.aminmax(tokens))
-        if low < 0 or high >= size:
-            raise DataError(
-                f"expected tokens from 0 to {size - 1}, found {low if low < 0 else high}: "
-                "was another tokenizer used?"
-            )

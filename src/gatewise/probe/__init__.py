@@ -11,7 +11,7 @@ from __future__ import annotations
 from gatewise.probe.blocks import active_control, controlled
 from gatewise.probe.control import FIXED, MEMORY, Control, Rule
 from gatewise.probe.parts import control_of, joined, record_of
-from gatewise.probe.record import Record, Records
+from gatewise.probe.record import Record, Records, in_sequence
 
 __all__ = [
     "FIXED",
@@ -23,6 +23,7 @@ __all__ = [
     "active_control",
     "control_of",
     "controlled",
+    "in_sequence",
     "joined",
     "record_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -164,6 +164,16 @@ class Records(dict[str, Tensor]):
                 },
                 torch.tensor(data["times"], dtype=torch.int64),
             )
+
+
+def in_sequence(parts: Sequence[Records | None]) -> Records | None:
+    """The records of successive stretches as those of the whole; None where nothing was recorded."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    names = dict.fromkeys(name for part in found for name in part)
+    values = {name: torch.cat([p[name] for p in found if name in p]) for name in names}
+    return Records(values, torch.cat([part.times for part in found]))
 
 
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "bool")

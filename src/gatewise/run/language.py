@@ -18,7 +18,7 @@ from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.mappings.streams import CostModel, evaluate_stream
 from gatewise.metrics import Tally
-from gatewise.probe import Control, Record, Records
+from gatewise.probe import Control, Record, Records, in_sequence
 from gatewise.run.base import Run, check_weights, fill
 from gatewise.run.packing import Packing
 from gatewise.run.stored import as_dense, stored_weights
@@ -219,7 +219,7 @@ class LanguageRun(Run):
             records.append(stream.record)
         shown = [self.tokenizer.tokens[i] for i in ids.tolist()]
         notes = self.completer().notes(text)
-        return Reading(text, ids, shown, torch.cat(nats), _joined(records), notes)
+        return Reading(text, ids, shown, torch.cat(nats), in_sequence(records), notes)
 
     def evaluate(
         self,
@@ -311,13 +311,3 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     if checkpoint.tokenizer_json is None:
         raise CheckpointError(f"{checkpoint.path}: expected a tokenizer.json, found none")
     return from_json(checkpoint.tokenizer_json)
-
-
-def _joined(parts: list[Records | None]) -> Records | None:
-    """The records of successive chunks as those of the whole."""
-    records = [part for part in parts if part is not None]
-    if not records:
-        return None
-    names = dict.fromkeys(name for part in records for name in part)
-    values = {name: torch.cat([p[name] for p in records if name in p]) for name in names}
-    return Records(values, torch.cat([part.times for part in records]))

@@ -135,12 +135,3 @@ def collect(
         record |= recorder.finish()
     assert plan.record is not None
     return Records(record, times_of(start, recorded_steps(plan, plan.record, steps)))
-
-
-def joined(found: Sequence[Records | None]) -> Records | None:
-    """The records of successive calls as one; of steps that nobody asked for they hold no row."""
-    records = [one for one in found if one is not None]
-    if not records:
-        return None
-    values = {n: torch.cat([one[n] for one in records]) for n in records[0]}
-    return Records(values, torch.cat([one.times for one in records]))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import ShapeError
-from gatewise.step.probes import joined
+from gatewise.probe import in_sequence
 from gatewise.step.session import Session
 
 
@@ -28,7 +28,7 @@ class RealSession(Session):
             self._call(1, x=x[t].data_ptr())
             found[t] = self._last()
             records.append(self.record)
-        self.record = joined(records)
+        self.record = in_sequence(records)
         return found
 
     def _last(self) -> Tensor:

@@ -150,9 +150,9 @@ def check_memory(
     if available is not None and weights + activations > available:
         raise OptionError(
             f"the model would have {parameters:,} parameters and training it would take about "
-            f"{_bytes(weights + activations)} ({_bytes(activations)} of it for --batch-size "
+            f"{in_bytes(weights + activations)} ({in_bytes(activations)} of it for --batch-size "
             f"{streams.batch_size} times --bptt {streams.bptt}), this machine has "
-            f"{_bytes(available)}: choose smaller sizes"
+            f"{in_bytes(available)}: choose smaller sizes"
         )
 
 
@@ -171,7 +171,8 @@ def memory_size(device: torch.device) -> int | None:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
-def _bytes(count: float) -> str:
+def in_bytes(count: float) -> str:
+    """1.5 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -22,7 +22,7 @@ from gatewise.optim import OPTIMIZERS
 from gatewise.text.ragged import Ragged
 from gatewise.text.sides import Side, Sides
 from gatewise.text.tokenizers import KINDS
-from gatewise.train.build import memory_size, open_device
+from gatewise.train.build import in_bytes, memory_size, open_device
 from gatewise.train.options import TrainOptions
 
 PIECES = 5000
@@ -175,7 +175,7 @@ def check_memory(
     if available is not None and weights + activations > available:
         raise OptionError(
             f"the model would have {parameters:,} parameters and training it would take about "
-            f"{(weights + activations) / 1e9:.3g} GB ({activations / 1e9:.3g} GB of it for "
+            f"{in_bytes(weights + activations)} ({in_bytes(activations)} of it for "
             f"--batch-size {batches.batch_size} pairs of up to {longest[0]} and {longest[1]} tokens), "
-            f"this machine has {available / 1e9:.3g} GB: choose smaller sizes or a smaller --max-length"
+            f"this machine has {in_bytes(available)}: choose smaller sizes or a smaller --max-length"
         )
