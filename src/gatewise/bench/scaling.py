@@ -119,6 +119,10 @@ def plot(tables: Sequence[Table], path: Path) -> None:
             panel.loglog(
                 [n for n, _ in points], seconds, dash, marker=".", label=labels[name] + mark
             )
+        # only the sizes that were measured: marks of a power of ten's parts lie over one another
+        measured = sorted({n for points in contestants.values() for n, _ in points})
+        panel.set_xticks(measured, [str(n) for n in measured])
+        panel.set_xticks([], minor=True)
         panel.set_xlabel(axis)
         panel.set_ylabel("forward and backward, ms" if not place else "")
         panel.set_title(", ".join(f"{k} {v}" for k, v in _others(axis).items()), fontsize=9)
