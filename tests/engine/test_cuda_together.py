@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import emulation
 import gatewise as gw
 import kernel_cases
+from gatewise.card import driver
 from gatewise.engine.cpu.layout import Layout, Variant
-from gatewise.engine.cuda import direction, driver, making
+from gatewise.engine.cuda import direction, making
 from gatewise.engine.cuda.kernel import Kind
 from gatewise.engine.cuda.making import kernels_together
 from gatewise.engine.cuda.source import program_together

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gatewise.card import Platform
 from gatewise.engine.arguments import Arguments
 from gatewise.engine.cuda.kernel import Kind
-from gatewise.engine.cuda.making import Kernel, Kernels, KernelsTogether, Platform, kernels_together
+from gatewise.engine.cuda.making import Kernel, Kernels, KernelsTogether, kernels_together
 from gatewise.engine.cuda.together import COLUMNS, Split
 from gatewise.engine.differentiable import differentiable
 from gatewise.engine.preparing import Setting

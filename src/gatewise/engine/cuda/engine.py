@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gatewise.card import Card, Platform
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cuda.direction import Dtypes, Job, run
-from gatewise.engine.cuda.making import Card, Platform, kernels
+from gatewise.engine.cuda.making import kernels
 from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.preparing import prepare, refusal_of_plan
 from gatewise.engine.recorder import collect
