@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from gatewise.card import Driver
+from gatewise.engine.closed import ClosedEngine
 from gatewise.engine.cuda.engine import CudaEngine
 
 FUNCTIONS = ("exp", "log", "log1p", "sqrt", "tanh", "fabs")
@@ -287,5 +288,6 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no C++ compiler to emulate a card with")
     choose = sys.modules["gatewise.engine.choose"]
     engine = CudaEngine(platform())
-    order = tuple(engine if e.name == "cuda" else e for e in choose.ORDER)
+    stand_ins = {"cuda": engine, "closed": ClosedEngine(engine)}
+    order = tuple(stand_ins.get(e.name, e) for e in choose.ORDER)
     monkeypatch.setattr(choose, "ORDER", order)

@@ -21,10 +21,12 @@ from gatewise.errors import EngineError, EngineWarning, unknown
 _LOG = logging.getLogger("gatewise.engine")
 _SAID: set[tuple[str, str]] = set()
 
+_CUDA = CudaEngine()
+
 ORDER: tuple[Engine, ...] = (
-    ClosedEngine(),
+    ClosedEngine(_CUDA),
     CompiledEngine(),
-    CudaEngine(),
+    _CUDA,
     ScanEngine(),
     ReferenceEngine(),
 )

@@ -18,9 +18,13 @@ from gatewise import cells
 from gatewise.cells.base import Law
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cpu.engine import CompiledEngine, has_wide_registers
+from gatewise.engine.cuda.engine import CudaEngine
 
 _OUTRUN = {cells.LSTM.law: 1 << 18, cells.GRU.law: 1 << 17}
 """Steps x columns x units from which on the compiled engine was measured to train faster (gatewise bench)."""
+
+_OUTRUN_ON_A_CARD = (cells.LSTM.law,)
+"""Cells that our kernels were measured to train faster than cuDNN where one launch takes all steps."""
 
 Kernel: TypeAlias = "Callable[..., Any]"
 
@@ -55,10 +59,17 @@ def _lstm_autocasts(dtype: torch.dtype) -> bool:
 
 
 class ClosedEngine:
-    """torch.nn.RNN, LSTM and GRU's kernels."""
+    """torch.nn.RNN, LSTM and GRU's kernels.
+
+    Args:
+        cuda: the engine that trains some nets faster on a card. Default: none.
+    """
 
     name = "closed"
     summary = "torch's own RNN, LSTM and GRU kernels: no record, control, reset or zoneout"
+
+    def __init__(self, cuda: CudaEngine | None = None) -> None:
+        self._cuda = cuda
 
     def available(self) -> str | None:
         """It is part of torch."""
@@ -93,16 +104,23 @@ class ClosedEngine:
         return None
 
     def reluctance(self, plan: Plan, x: Tensor) -> str | None:
-        """Where registers are of 64 bytes, our own kernels train LSTMs and GRUs faster."""
+        """Where our own kernels train a net faster: on wide registers, and in 16 bits on a card."""
+        if not plan.grad or x.dtype == torch.float64:
+            return None
+        if self._trained_on_a_card(plan, x):
+            return "cuda trains a net of this size faster in 16 bits"
         units = max(d.weights.hidden_size for d in plan.directions)
         least = max(_OUTRUN.get(d.law, sys.maxsize) for d in plan.directions)
-        small = x.shape[0] < 2 or x.shape[0] * x.shape[1] * units < least
-        if small or not plan.grad or x.dtype == torch.float64:
+        if x.shape[0] < 2 or x.shape[0] * x.shape[1] * units < least:
             return None
         compiled = CompiledEngine()
         if compiled.available() or compiled.refusal(plan, x) or not has_wide_registers():
             return None
         return "compiled trains a net of this size faster on this processor"
+
+    def _trained_on_a_card(self, plan: Plan, x: Tensor) -> bool:
+        known = all(d.law in _OUTRUN_ON_A_CARD for d in plan.directions)
+        return known and self._cuda is not None and self._cuda.trains_together(plan, x)
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan: one kernel call where nothing stands between the layers."""

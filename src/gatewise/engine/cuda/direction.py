@@ -17,13 +17,16 @@ from torch import Tensor
 from gatewise.card import Platform
 from gatewise.engine.arguments import Arguments
 from gatewise.engine.cuda.kernel import Kind
-from gatewise.engine.cuda.making import Kernel, Kernels, KernelsTogether, kernels_together
+from gatewise.engine.cuda.making import (
+    Kernel,
+    Kernels,
+    KernelsTogether,
+    kernels_together,
+    pays_together,
+)
 from gatewise.engine.cuda.together import COLUMNS, Split
 from gatewise.engine.differentiable import differentiable
 from gatewise.engine.preparing import Setting
-
-_FEWEST_STEPS = 4  # fewer do not pay for loading the weights
-_MOST_COLUMNS = 256  # more are products that fill a card
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +269,7 @@ class _Run:
 
     def _together(self) -> KernelsTogether | None:
         """The kernels that run all steps in one launch, where that is quicker."""
-        if self.steps < _FEWEST_STEPS or self.batch > _MOST_COLUMNS:
+        if not pays_together(self.steps, self.batch):
             return None
         job = self.job
         return kernels_together(

@@ -11,7 +11,7 @@ from torch import Tensor
 from gatewise.card import Card, Platform
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cuda.direction import Dtypes, Job, run
-from gatewise.engine.cuda.making import kernels
+from gatewise.engine.cuda.making import kernels, pays_together, splits
 from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.preparing import prepare, refusal_of_plan
 from gatewise.engine.recorder import collect
@@ -55,9 +55,26 @@ class CudaEngine:
             return "a single step is quicker on torch's operators"
         return None
 
+    def trains_together(self, plan: Plan, x: Tensor) -> bool:
+        """Whether it runs the plan with gradients, and all steps of each direction in one launch."""
+        if x.device.type != self._platform.device or not pays_together(x.shape[0], x.shape[1]):
+            return False
+        if self.available() or self.refusal(plan, x) or not _wants_gradients(plan, x):
+            return False
+        kind = Dtypes.of(x, autocast_dtype(x)).kind
+        return all(
+            splits(self._platform, d.law, kind, d.weights.hidden_size, True, x.device) is not None
+            for d in plan.directions
+        )
+
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
         return run_layers(plan, x, states, partial(_run, self._platform))
+
+
+def _wants_gradients(plan: Plan, x: Tensor) -> bool:
+    weights = (w for d in plan.directions for w in (x, d.weights.ih, d.weights.hh))
+    return plan.grad and any(w.requires_grad for w in weights)
 
 
 def _refusal_of_sizes(direction: Direction, x: Tensor, low: torch.dtype | None) -> str | None:

@@ -71,18 +71,37 @@ class KernelsTogether:
     backward: tuple[Kernel, Split] | None
 
 
+_FEWEST_STEPS = 4  # fewer do not pay for loading the weights
+_MOST_COLUMNS = 256  # more are products that fill a card
+
+
+def pays_together(steps: int, batch: int) -> bool:
+    """Whether one launch of all steps is quicker than a launch for each."""
+    return steps >= _FEWEST_STEPS and batch <= _MOST_COLUMNS
+
+
+@cache
+def splits(
+    platform: Platform, law: Law, kind: Kind, size: int, grad: bool, device: torch.device
+) -> tuple[Split, Split | None] | None:
+    """How the weights of H = `size` lie on a card, forward and (with `grad`) backward; None: not at all."""
+    blocks, most = len(law.recurrent_blocks), platform.together(device)
+    if kind.low not in LOW or not blocks:
+        return None
+    there = split(size, blocks, size, most)
+    back = split(size, 1, blocks * size, most) if grad else None
+    return None if there is None or (back is None and grad) else (there, back)
+
+
 @cache
 def kernels_together(
     platform: Platform, layout: Layout, kind: Kind, size: int, device: torch.device
 ) -> KernelsTogether | None:
     """The same for H = `size`, with the weights held on the card; None where it cannot hold them."""
-    blocks, most = len(layout.law.recurrent_blocks), platform.together(device)
-    if kind.low not in LOW or not blocks:
+    held = splits(platform, layout.law, kind, size, layout.variant.grad, device)
+    if held is None:
         return None
-    there = split(size, blocks, size, most)
-    back = split(size, 1, blocks * size, most) if layout.variant.grad else None
-    if there is None or (back is None and layout.variant.grad):
-        return None
+    there, back = held
     found = _load(platform, program_together(layout, kind, there, back), device)
     backward = None if back is None else (found["backward"], back)
     return KernelsTogether((found["forward"], there), backward)
