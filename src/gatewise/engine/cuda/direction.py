@@ -181,9 +181,11 @@ class _Run:
         law, bias = self.law, b_ih
         if not self.layout.apart and law.recurrent_blocks:
             assert b_hh is not None
-            places = [law.pre.index(n) for n in law.recurrent_blocks]
+            if law.recurrent_blocks == law.pre:
+                return self._low(b_ih + b_hh)
             rows = bias.view(len(law.pre), -1).clone()
-            rows[places] += b_hh.view(len(places), -1)
+            for place, row in enumerate(b_hh.view(len(law.recurrent_blocks), -1)):
+                rows[law.pre.index(law.recurrent_blocks[place])] += row
             bias = rows.flatten()
         return self._low(bias)
 
