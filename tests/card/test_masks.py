@@ -44,7 +44,7 @@ def test_the_same_bits(seed: int, name: str, shape: list[int], p: float) -> None
 
 def test_many_blocks_of_threads() -> None:
     key, shape = (2**63 + 11, 0xFFFF_FFFF), (9, 5, 999)
-    found = masks.drops(key, shape, 0x8001, CPU, emulation.platform())
+    found = masks.drops(*key, shape, 0x8001, CPU, emulation.platform())
     raw = np.random.Philox(key=np.array(key, dtype=np.uint64)).random_raw(9 * 5 * 999 // 4 + 1)
     words = raw.astype("<u8").view("<u2")[: found.numel()].reshape(shape)
     assert found.dtype == torch.bool

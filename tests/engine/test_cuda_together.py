@@ -177,7 +177,10 @@ def test_it_trains_in_16_bits_where_one_launch_takes_all_steps(
     assert chosen(stack, x) == "closed"  # float32
     with caplog.at_level(logging.INFO, logger="gatewise.engine"):
         assert chosen(stack.to(dtype), x.to(dtype)) == "cuda"
-    assert "not closed, because cuda trains a net of this size faster in 16 bits" in caplog.text
+    assert (
+        "not closed, because cuda is faster in 16 bits where one launch takes all steps"
+        in caplog.text
+    )
     if low == "bfloat16":
         with torch.autocast("cpu", dtype):
             assert chosen(stack.float(), x) == "cuda"
@@ -185,7 +188,7 @@ def test_it_trains_in_16_bits_where_one_launch_takes_all_steps(
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 def test_it_trains_nothing_that_one_launch_does_not_hold() -> None:
-    """Too few steps, too many columns or units, another cell, another dtype of the weights."""
+    """Too few steps, too many columns or units, another cell, a projection."""
     low = torch.bfloat16
     stack, x = gw.Stack("lstm", 3, 5, dtype=low), torch.zeros(4, 2, 3, dtype=low)
     wide = 16 * emulation.BLOCKS + 1
@@ -197,10 +200,13 @@ def test_it_trains_nothing_that_one_launch_does_not_hold() -> None:
     assert chosen(gw.Stack("lstm", 3, 5, proj_size=2, dtype=low), x) == "closed"
 
 
-def test_it_leaves_what_needs_no_gradient_to_torch() -> None:
+def test_it_leaves_one_layer_that_needs_no_gradient_to_torch() -> None:
     low = torch.bfloat16
     stack, x = gw.Stack("lstm", 3, 5, dtype=low), torch.zeros(4, 2, 3, dtype=low)
+    deep = gw.Stack("gru", 3, 5, 2, dtype=low)
     with torch.no_grad():
+        assert chosen(deep, x) == "cuda"
+        assert chosen(deep, x[:1]) == "closed"
         assert chosen(stack, x) == "closed"
         assert chosen(stack, x, record=gw.Record("f")) == "cuda"
     stack.requires_grad_(False)

@@ -16,10 +16,12 @@ CARD = Card()
 
 _THREADS = 128  # of a block
 _DRAWN = 16  # numbers of a thread: four words of 64 bits
+_BITS = 0xFFFF_FFFF_FFFF_FFFF
 _NAME = "gatewise_drops"
 
 TEXT = """\
 struct gatewise_drops_arguments {
+  const unsigned long long *place;
   unsigned long long seed, name;
   long long count, below;
   unsigned char *mask;
@@ -28,7 +30,8 @@ struct gatewise_drops_arguments {
 extern "C" __global__ void gatewise_drops(const gatewise_drops_arguments a, const long long) {
   const long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x, first = block * 16;
   if (first >= a.count) return;
-  unsigned long long v[4] = {(unsigned long long)block + 1, 0, 0, 0}, seed = a.seed, name = a.name;
+  unsigned long long v[4] = {(unsigned long long)block + 1, 0, 0, 0}, name = a.name;
+  unsigned long long seed = a.place ? *a.place : a.seed;
   for (int round = 0; round < 10; ++round) {
     const unsigned long long left = 0xD2E7470EE14C6C93ull, right = 0xCA5A826395121157ull;
     const unsigned long long high = __umul64hi(left, v[0]), low = left * v[0];
@@ -47,7 +50,8 @@ extern "C" __global__ void gatewise_drops(const gatewise_drops_arguments a, cons
 
 
 def drops(
-    key: tuple[int, int],
+    seed: int | Tensor,
+    stream: int,
     shape: Sequence[int],
     below: int,
     device: torch.device | str,
@@ -56,7 +60,8 @@ def drops(
     """A boolean mask on the device, True where the number drawn there is below `below`.
 
     Args:
-        key: of the generator, two numbers of 64 bits.
+        seed: of the generator, 64 bits of it; a tensor on the device is read when the kernel runs.
+        stream: the other half of its key.
         shape: of the mask.
         below: 0 to 2^16.
         device: of `platform`'s kind.
@@ -67,10 +72,11 @@ def drops(
     if count:
         blocks = -(-count // (_DRAWN * _THREADS))
         with platform.here(mask.device):
-            arguments = (*key, count, below, mask.data_ptr())
-            stream = platform.stream(mask.device)
+            key = (seed.data_ptr(), 0) if isinstance(seed, Tensor) else (0, seed & _BITS)
+            arguments = (*key, stream, count, below, mask.data_ptr())
+            queue = platform.stream(mask.device)
             kernel = _kernel(platform, mask.device)
-            platform.driver().bind(kernel, arguments, blocks, _THREADS, stream)(0)
+            platform.driver().bind(kernel, arguments, blocks, _THREADS, queue)(0)
     return mask
 
 

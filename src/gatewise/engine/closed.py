@@ -18,13 +18,13 @@ from gatewise import cells
 from gatewise.cells.base import Law
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cpu.engine import CompiledEngine, has_wide_registers
-from gatewise.engine.cuda.engine import CudaEngine
+from gatewise.engine.cuda.engine import CudaEngine, wants_gradients
 
 _OUTRUN = {cells.LSTM.law: 1 << 18, cells.GRU.law: 1 << 17}
 """Steps x columns x units from which on the compiled engine was measured to train faster (gatewise bench)."""
 
-_OUTRUN_ON_A_CARD = (cells.LSTM.law,)
-"""Cells that our kernels were measured to train faster than cuDNN where one launch takes all steps."""
+_OUTRUN_ON_A_CARD = (cells.LSTM.law, cells.GRU.law)
+"""Cells of which our kernels were measured to be faster where one launch takes all steps (benchmarks/gpu.py)."""
 
 Kernel: TypeAlias = "Callable[..., Any]"
 
@@ -62,7 +62,7 @@ class ClosedEngine:
     """torch.nn.RNN, LSTM and GRU's kernels.
 
     Args:
-        cuda: the engine that trains some nets faster on a card. Default: none.
+        cuda: the engine that is faster with some nets on a card. Default: none.
     """
 
     name = "closed"
@@ -104,23 +104,27 @@ class ClosedEngine:
         return None
 
     def reluctance(self, plan: Plan, x: Tensor) -> str | None:
-        """Where our own kernels train a net faster: on wide registers, and in 16 bits on a card."""
-        if not plan.grad or x.dtype == torch.float64:
+        """Where our own kernels are faster: in 16 bits on a card, and in training on wide registers."""
+        if x.dtype == torch.float64:
             return None
-        if self._trained_on_a_card(plan, x):
-            return "cuda trains a net of this size faster in 16 bits"
+        if self._outrun_on_a_card(plan, x):
+            return "cuda is faster in 16 bits where one launch takes all steps"
         units = max(d.weights.hidden_size for d in plan.directions)
         least = max(_OUTRUN.get(d.law, sys.maxsize) for d in plan.directions)
-        if x.shape[0] < 2 or x.shape[0] * x.shape[1] * units < least:
+        small = x.shape[0] < 2 or x.shape[0] * x.shape[1] * units < least
+        if small or not plan.grad:
             return None
         compiled = CompiledEngine()
         if compiled.available() or compiled.refusal(plan, x) or not has_wide_registers():
             return None
         return "compiled trains a net of this size faster on this processor"
 
-    def _trained_on_a_card(self, plan: Plan, x: Tensor) -> bool:
-        known = all(d.law in _OUTRUN_ON_A_CARD for d in plan.directions)
-        return known and self._cuda is not None and self._cuda.trains_together(plan, x)
+    def _outrun_on_a_card(self, plan: Plan, x: Tensor) -> bool:
+        """One layer without gradients is left to cuDNN, which has a kernel of all steps for that."""
+        if self._cuda is None or any(d.law not in _OUTRUN_ON_A_CARD for d in plan.directions):
+            return False
+        wanted = len(plan.layers) > 1 or wants_gradients(plan, x)
+        return wanted and self._cuda.runs_together(plan, x)
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan: one kernel call where nothing stands between the layers."""

@@ -110,14 +110,19 @@ def _masked(
     ignore_index: int,
     plan: Plan,
 ) -> Tensor:
-    """The sum or the mean over the targets that count, all rows computed."""
-    counts = target != ignore_index
-    h, target = torch.where(counts[:, None], h, 0), torch.where(counts, target, 0)
+    """The sum or the mean over the targets that count, all rows computed.
+
+    Numbers go in by `masked_fill`: `where` would bring them to the device, and wait.
+    """
+    left = target == ignore_index
+    h, target = h.masked_fill(left[:, None], 0), target.masked_fill(left, 0)
+    counts = ~left
     total = _apply(h, weight, bias, target, 1.0, plan, counts)
     if reduction == "sum":
         return total
     number = counts.sum()
-    return total / number.clamp(min=1) + torch.where(number > 0, 0.0, torch.nan)
+    mean = total / number.clamp(min=1)
+    return mean + torch.zeros_like(total).masked_fill_(number == 0, torch.nan)
 
 
 def plain_linear_cross_entropy(
@@ -168,7 +173,7 @@ def _apply(
 
 
 def _total(losses: Tensor, counts: Tensor | None) -> Tensor:
-    return (losses if counts is None else torch.where(counts, losses, 0)).sum()
+    return (losses if counts is None else losses.masked_fill(~counts, 0)).sum()
 
 
 def _compute(

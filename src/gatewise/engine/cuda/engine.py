@@ -55,15 +55,15 @@ class CudaEngine:
             return "a single step is quicker on torch's operators"
         return None
 
-    def trains_together(self, plan: Plan, x: Tensor) -> bool:
-        """Whether it runs the plan with gradients, and all steps of each direction in one launch."""
+    def runs_together(self, plan: Plan, x: Tensor) -> bool:
+        """Whether it runs the plan, and one launch takes all steps of each direction."""
         if x.device.type != self._platform.device or not pays_together(x.shape[0], x.shape[1]):
             return False
-        if self.available() or self.refusal(plan, x) or not _wants_gradients(plan, x):
+        if self.available() or self.refusal(plan, x):
             return False
-        kind = Dtypes.of(x, autocast_dtype(x)).kind
+        kind, grad = Dtypes.of(x, autocast_dtype(x)).kind, wants_gradients(plan, x)
         return all(
-            splits(self._platform, d.law, kind, d.weights.hidden_size, True, x.device) is not None
+            splits(self._platform, d.law, kind, d.weights.hidden_size, grad, x.device) is not None
             for d in plan.directions
         )
 
@@ -72,7 +72,8 @@ class CudaEngine:
         return run_layers(plan, x, states, partial(_run, self._platform))
 
 
-def _wants_gradients(plan: Plan, x: Tensor) -> bool:
+def wants_gradients(plan: Plan, x: Tensor) -> bool:
+    """Whether a gradient of x or of a weight can be asked for."""
     weights = (w for d in plan.directions for w in (x, d.weights.ih, d.weights.hh))
     return plan.grad and any(w.requires_grad for w in weights)
 
