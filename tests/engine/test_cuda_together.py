@@ -200,13 +200,16 @@ def test_it_trains_nothing_that_one_launch_does_not_hold() -> None:
     assert chosen(gw.Stack("lstm", 3, 5, proj_size=2, dtype=low), x) == "closed"
 
 
-def test_it_leaves_one_layer_that_needs_no_gradient_to_torch() -> None:
+def test_it_leaves_an_lstm_of_one_layer_that_needs_no_gradient_to_torch() -> None:
     low = torch.bfloat16
     stack, x = gw.Stack("lstm", 3, 5, dtype=low), torch.zeros(4, 2, 3, dtype=low)
     deep = gw.Stack("gru", 3, 5, 2, dtype=low)
     with torch.no_grad():
         assert chosen(deep, x) == "cuda"
         assert chosen(deep, x[:1]) == "closed"
+        assert chosen(gw.Stack("gru", 3, 5, dtype=low), x) == "cuda"
+        assert chosen(gw.Stack("lstm", 3, 5, bidirectional=True, dtype=low), x) == "cuda"
+        assert chosen(stack, x, lengths=[4, 2]) == "cuda"
         assert chosen(stack, x) == "closed"
         assert chosen(stack, x, record=gw.Record("f")) == "cuda"
     stack.requires_grad_(False)

@@ -117,6 +117,11 @@ def test_what_is_chosen_on_a_card() -> None:
     stack, x = gw.Stack("lstm", 3, 64).cuda(), torch.zeros(16, 4, 3, device="cuda")
     assert stack(x).engine == "closed"
     assert stack(x, record=gw.Record("f")).engine == "cuda"
+    with torch.autocast("cuda", torch.bfloat16):
+        assert stack(x).engine == "cuda"
+        assert gw.Stack("lstm", 3, 4096, device="cuda")(x).engine == "closed"  # no card holds it
+        with torch.no_grad():
+            assert stack(x).engine == "closed"
     assert next(e for e in gw.engines() if e.name == "cuda").available
 
 

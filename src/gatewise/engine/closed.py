@@ -40,6 +40,11 @@ _KERNELS: tuple[tuple[Law, Kernel, Kernel], ...] = (
 warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN", UserWarning)
 
 
+def _is_persistent(plan: Plan) -> bool:
+    """Whether cuDNN can have a kernel of all steps for it, which is as fast without gradients."""
+    return plan.lengths is None and [d.law for d in plan.directions] == [cells.LSTM.law]
+
+
 def _kernels(law: Law) -> tuple[Kernel, Kernel] | None:
     """torch's kernels for these very equations: a user's cell may have the same name."""
     return next(((over, step) for known, over, step in _KERNELS if known is law), None)
@@ -120,11 +125,11 @@ class ClosedEngine:
         return "compiled trains a net of this size faster on this processor"
 
     def _outrun_on_a_card(self, plan: Plan, x: Tensor) -> bool:
-        """One layer without gradients is left to cuDNN, which has a kernel of all steps for that."""
         if self._cuda is None or any(d.law not in _OUTRUN_ON_A_CARD for d in plan.directions):
             return False
-        wanted = len(plan.layers) > 1 or wants_gradients(plan, x)
-        return wanted and self._cuda.runs_together(plan, x)
+        if _is_persistent(plan) and not wants_gradients(plan, x):
+            return False
+        return self._cuda.runs_together(plan, x)
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan: one kernel call where nothing stands between the layers."""

@@ -28,7 +28,10 @@ class CudaEngine:
     """
 
     name = "cuda"
-    summary = "CUDA kernels from the cell's equations: every gate read and set, on NVIDIA cards"
+    summary = (
+        "CUDA kernels from the cell's equations: every gate read and set, on NVIDIA cards; "
+        "in 16 bits before closed"
+    )
 
     def __init__(self, platform: Platform | None = None) -> None:
         self._platform = Card() if platform is None else platform
