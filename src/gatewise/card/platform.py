@@ -54,21 +54,27 @@ class Card:
         return None if nvrtc() is not None else "NVRTC, which compiles for the card, was not found"
 
     def available(self) -> str | None:
+        """None if torch is built for CUDA, and there are a card and NVRTC; else what is missing."""
         return self._available()
 
     def compile(self, text: str, device: torch.device) -> bytes:
+        """Machine code by NVRTC."""
         return compile_text(text, torch.cuda.get_device_capability(device))
 
     def driver(self) -> Driver:
+        """The CUDA driver."""
         return driver()
 
     def stream(self, device: torch.device) -> int:
+        """torch's current stream."""
         return int(torch.cuda.current_stream(device).cuda_stream)
 
     def here(self, device: torch.device) -> AbstractContextManager[object]:
+        """A block in which the card is torch's current one."""
         return torch.cuda.device(device)
 
     def together(self, device: torch.device) -> int:
+        """Its multiprocessors, where they have tensor cores for bfloat16."""
         if torch.cuda.get_device_capability(device) < (8, 0):
             return 0
         return int(torch.cuda.get_device_properties(device).multi_processor_count)
