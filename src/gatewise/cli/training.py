@@ -7,7 +7,7 @@ else here is the same for all.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -125,6 +125,28 @@ def check_folder(out: Path, *, resume: bool) -> None:
         )
     if not resume and out.exists():
         RunFolder.create(out).close()
+
+
+def check_same_data(out: Path, data: Sequence[str], embedded: str) -> None:
+    """Raise OptionError if a run on data is to go on without them, or one without on data.
+
+    Args:
+        out: the run's folder.
+        data: what was named now.
+        embedded: what a run without data is trained on, for the message.
+    """
+    if not RunFolder.open(out).checkpoints():
+        return
+    was_embedded = load_checkpoint(out, "latest").config.get("embedded")
+    if was_embedded is False and not data:
+        raise OptionError(
+            f"--resume: the run in {out} was begun on data, found none: name the same data again"
+        )
+    if was_embedded is True and data:
+        raise OptionError(
+            f"--resume: the run in {out} was begun without data, on embedded {embedded}, found "
+            f"{data[0]}: leave the data out, or begin another run with a new --out"
+        )
 
 
 def run_training(

@@ -11,25 +11,35 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import language, translate
+from gatewise.run import forecast, language, tag, translate
 from gatewise.run.base import Run, place
+from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
+from gatewise.run.tag import Tagging, TagReading, TagRun
 from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "Forecast",
+    "ForecastReading",
+    "ForecastRun",
     "LanguageRun",
     "PairReading",
     "Reading",
     "Run",
+    "TagReading",
+    "TagRun",
+    "Tagging",
     "TranslateRun",
     "Translation",
     "load",
 ]
 
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
+    "forecast": forecast.build,
     "lm": language.build,
+    "tag": tag.build,
     "translate": translate.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
