@@ -153,7 +153,9 @@ def train_forecast(
     if resume:
         check_same_data(out, data, "series")
     if data and files.embedded is not None:
-        raise OptionError(f"--embedded: for a run without data, found {data[0]}: leave out one of both")
+        raise OptionError(
+            f"--embedded: for a run without data, found {data[0]}: leave out one of both"
+        )
     found = chosen.files.read(data)
     for note in found.notes:
         screen.say(note)

@@ -56,9 +56,7 @@ def free_run(
         (steps, B, S), scaled; S is 1 without draws.
     """
     with evaluating(model):
-        out = model(
-            past.rows[..., :-2], lengths=past.lengths, engine=engine, control=control
-        )
+        out = model(past.rows[..., :-2], lengths=past.lengths, engine=engine, control=control)
         last = (past.lengths - 1).view(1, -1, 1)
         numbers = out.numbers.gather(0, last.expand(1, -1, out.numbers.shape[-1]))[0]
         base = past.rows[..., -2].gather(0, last[..., 0])[0].to(numbers)

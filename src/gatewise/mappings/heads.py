@@ -80,7 +80,8 @@ class Gaussian(_Located):
 
     def at(self, numbers: Tensor, levels: Tensor) -> Tensor:
         mean, deviation = self._parts(numbers)
-        return mean + deviation * torch.special.ndtri(levels)
+        found: Tensor = mean + deviation * torch.special.ndtri(levels)
+        return found
 
 
 class Student(_Located):
@@ -112,7 +113,7 @@ class Quantiles(Head):
 
     def __init__(self, levels: Sequence[float]) -> None:
         rising = len(levels) > 1 and list(levels) == sorted(set(levels))
-        if not rising or not 0 < levels[0] or not levels[-1] < 1:
+        if not rising or not 0 < min(levels) <= max(levels) < 1:
             raise OptionError(
                 f"--levels: expected at least two rising levels between 0 and 1, found {list(levels)}"
             )

@@ -119,7 +119,9 @@ class ForecastTally:
     def coverage(self) -> dict[float, float]:
         """Share of the true values inside each central interval; at best its own share."""
         count = self.numbers
-        return {share: inside / count if count else math.nan for share, inside in self._inside.items()}
+        return {
+            share: inside / count if count else math.nan for share, inside in self._inside.items()
+        }
 
     def summary(self) -> dict[str, Any]:
         """All figures by name as JSON values; None where one is not a finite number."""

@@ -99,7 +99,9 @@ class SpanTally:
         for kind in sorted(self.true.keys() | self.found.keys()):
             right, found, true = self.right[kind], self.found[kind], self.true[kind]
             shares = (_ratio(right, found), _ratio(right, true), _ratio(2 * right, found + true))
-            kinds[kind] = dict(zip(("precision", "recall", "f1"), map(_finite, shares), strict=True))
+            kinds[kind] = dict(
+                zip(("precision", "recall", "f1"), map(_finite, shares), strict=True)
+            )
             kinds[kind] |= {"true": true, "found": found}
         whole = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {n: _finite(v) for n, v in whole.items()} | {"kinds": kinds}

@@ -21,8 +21,8 @@ from gatewise.probe import Control, Record, Records
 from gatewise.run.base import Run, fill
 from gatewise.run.forecast_stream import ForecastStream
 from gatewise.tasks.histories import History
-from gatewise.train.forecasts import Scaling, WindowOptions
 from gatewise.train.build import with_values
+from gatewise.train.forecasts import Scaling, WindowOptions
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 _COLUMNS = 4096

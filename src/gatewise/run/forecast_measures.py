@@ -29,7 +29,8 @@ class Horizon:
 
     Args:
         steps: how far a free run goes.
-        stride: steps from one origin to the next; None: `steps`.
+        stride: steps from one origin to the next; None: half of `steps` and one, so that origins fall into
+            all phases of a season.
         samples: paths of a free run.
         seed: of what is drawn.
     """
@@ -112,7 +113,7 @@ class Measured:
         """(series, first step that is not known) of the free runs: whole ones, or one where none fits."""
         found = []
         for k, low, high in self.ranges:
-            first, stride = max(low, 1), horizon.stride or horizon.steps
+            first, stride = max(low, 1), horizon.stride or horizon.steps // 2 + 1
             fitting = list(range(first, high - horizon.steps + 1, stride))
             found += [(k, at) for at in fitting or [first] if at < high]
         return found
@@ -147,9 +148,7 @@ class Measured:
         return np.array([getattr(self.prepared[k].scale, name) for k, _ in origins])
 
 
-def _figures(
-    part: Measured, near: ForecastTally, horizon: Horizon, engine: str
-) -> dict[str, Any]:
+def _figures(part: Measured, near: ForecastTally, horizon: Horizon, engine: str) -> dict[str, Any]:
     origins = part.origins(horizon)
     one_step = {"model": near.summary()}
     for name, tally in _baselines(part, part.steps(), 1).items():

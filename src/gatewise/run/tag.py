@@ -309,7 +309,10 @@ class TagStream:
 
 def _on(of: Sentences, model: Tagger) -> Sentences:
     """The sentences where the model is."""
-    return Sentences(*(None if one is None else one.to(model.device) for one in vars(of).values()))
+    moved = (of.words, of.places, of.characters, of.sizes)
+    lengths = None if of.lengths is None else of.lengths.to(model.device)
+    words, places, characters, sizes = (one.to(model.device) for one in moved)
+    return Sentences(words, places, characters, sizes, lengths)
 
 
 def build(checkpoint: Checkpoint) -> tuple[type[TagRun], nn.Module]:

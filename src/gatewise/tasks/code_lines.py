@@ -18,9 +18,9 @@ _SHORTEST, _LONGEST = 100, 2000
 
 
 def indentation(text: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Spaces at the beginning of each line; NaN where the line is empty.
+    r"""Spaces at the beginning of each line; NaN where the line is empty.
 
-    >>> indentation("def f():\\n    return 1\\n\\nf()").tolist()
+    >>> indentation("def f():\n    return 1\n\nf()").tolist()
     [0.0, 4.0, nan, 0.0]
     """
     lines = [line.expandtabs(8) for line in text.split("\n")]

@@ -105,7 +105,9 @@ def read_columns(path: str | Path, *, word: int = 1, tag: int = -1) -> tuple[lis
         OptionError: if a column is 0, or both are the same.
     """
     if 0 in (word, tag) or word == tag:
-        raise OptionError(f"--word and --tag: expected two columns from 1 or -1, found {word} and {tag}")
+        raise OptionError(
+            f"--word and --tag: expected two columns from 1 or -1, found {word} and {tag}"
+        )
     sentences: list[Sentence] = []
     skips = Skips()
     words: list[str] = []
@@ -123,7 +125,9 @@ def read_columns(path: str | Path, *, word: int = 1, tag: int = -1) -> tuple[lis
         width = width or len(cells)
         found = _pick(f"{path}, line {number}", cells, word, tag)
         if found[1] in ("", "_") or len(found[0]) > _LONGEST_WORD:
-            skips.add(f"{path}, line {number}", "a word without a tag, or of more than 1,000 characters")
+            skips.add(
+                f"{path}, line {number}", "a word without a tag, or of more than 1,000 characters"
+            )
             continue
         words.append(found[0])
         tags.append(found[1])

@@ -119,7 +119,9 @@ def read_histories(
                 found.append(one)
     if not found:
         said = skips.summary()
-        raise DataError(f"{data[0]}: expected series to forecast, found none{said and f' ({said})'}")
+        raise DataError(
+            f"{data[0]}: expected series to forecast, found none{said and f' ({said})'}"
+        )
     return Histories(found, list(covariates), [skips.summary()] if len(skips) else [])
 
 
@@ -156,7 +158,9 @@ def _series(
     times = table.texts(time) if time else []
     found = []
     for group, rows in groups.items():
-        ahead = np.stack([numbers[k][rows] for k in known], 1) if known else np.zeros((len(rows), 0))
+        ahead = (
+            np.stack([numbers[k][rows] for k in known], 1) if known else np.zeros((len(rows), 0))
+        )
         own = [times[k] for k in rows] if times else []
         for target in targets:
             values = numbers[target][rows]

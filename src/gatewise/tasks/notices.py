@@ -14,7 +14,22 @@ import numpy as np
 
 from gatewise.tasks.columns import Sentence, TaggedText
 
-_FIRST = ("Bel", "Ka", "Tor", "Mi", "Ves", "Ol", "Har", "Ne", "Rin", "Sal", "Du", "Fen", "Lo", "Pra")
+_FIRST = (
+    "Bel",
+    "Ka",
+    "Tor",
+    "Mi",
+    "Ves",
+    "Ol",
+    "Har",
+    "Ne",
+    "Rin",
+    "Sal",
+    "Du",
+    "Fen",
+    "Lo",
+    "Pra",
+)
 _MIDDLE = ("", "mo", "ri", "da", "ne", "lu", "ta", "vi")
 _LAST = {
     "PER": ("r", "n", "ssa", "lin"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def bounds_of(history: History, fractions: Sequence[float]) -> Bounds:
     if history.part is not None:
         return {history.part: (0, size)}
     ends = [0, *np.rint(np.cumsum(fractions) * size).astype(int).tolist()]
-    cut = zip(PARTS, zip(ends, ends[1:], strict=False), strict=False)
+    cut = zip(PARTS, pairwise(ends), strict=False)
     return {name: (low, min(high, size)) for name, (low, high) in cut if high > low}
 
 
@@ -177,8 +178,12 @@ def build_windows(
         scales.append(scale)
         first += len(table)
     table = np.concatenate(tables)
-    columns = {name: np.array(cut, np.int64).reshape(-1, 4).T for name, cut in cuts.items()}
-    return {name: Windows(table, *rows, scales) for name, rows in columns.items() if rows.size}
+    parts = {}
+    for name, found_cuts in cuts.items():
+        if found_cuts:
+            starts, lengths, skips, series = np.array(found_cuts, np.int64).T
+            parts[name] = Windows(table, starts, lengths, skips, series, scales)
+    return parts
 
 
 def _overlapping(low: int, high: int, options: WindowOptions) -> list[tuple[int, int, int]]:

@@ -56,7 +56,9 @@ def encode_sentences(
 ) -> Tagged:
     """Words and tags as ids; without tags -1 stands for each."""
     forms: dict[str, int] = {}
-    rows = [np.array([forms.setdefault(w, len(forms)) for w in ws], np.int64) for ws, _ in sentences]
+    rows = [
+        np.array([forms.setdefault(w, len(forms)) for w in ws], np.int64) for ws, _ in sentences
+    ]
     own = [tokens.tag_ids(ts) if tagged else np.full(len(ws), -1) for ws, ts in sentences]
     return Tagged(
         Ragged.of(rows, np.int64),
@@ -102,8 +104,8 @@ def tag_learner(
         lowercase=text.lowercase,
     )
     parts = {name: encode_sentences(found, tokens) for name, found in short.items()}
-    for name, part in parts.items():
-        if new := int((part.tags.values < 0).sum()):
+    for name, encoded in parts.items():
+        if new := int((encoded.tags.values < 0).sum()):
             notes.append(
                 f"{name}: {new:,} words have a tag that the training part does not have; they count as "
                 "errors"
