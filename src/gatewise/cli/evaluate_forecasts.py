@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.options import with_flag_names
 from gatewise.errors import DataError, OptionError, unknown
 
 if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
@@ -70,11 +69,11 @@ def evaluate_forecasts(
     from gatewise.run.forecast_measures import Horizon, measure
 
     season = opened.model.config.season
-    steps = measuring.horizon or (season if season > 1 else _HORIZON)
-    try:
-        horizon = Horizon(steps, measuring.origins, measuring.samples)
-    except OptionError as error:
-        raise with_flag_names(error, ("stride", "samples")) from None
+    steps = season if season > 1 else _HORIZON
+    if measuring.horizon is not None:
+        steps = measuring.horizon
+    _check(measuring)
+    horizon = Horizon(steps, measuring.origins, measuring.samples)
     found = _histories(opened, data)
     cut = tuple(fractions) if data else opened.windows.fractions
     if not data and part == "all":
@@ -92,6 +91,12 @@ def evaluate_forecasts(
         for name, each in figures.items():
             _show(name, each)
     return 0
+
+
+def _check(measuring: Measuring) -> None:
+    for name, value in vars(measuring).items():
+        if value is not None and value < 1:
+            raise OptionError(f"--{name}: expected a whole number from 1, found {value}")
 
 
 def series_of(opened: ForecastRun, data: Sequence[str]) -> list[History]:

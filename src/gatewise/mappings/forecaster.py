@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gatewise.errors import OptionError, ShapeError
 from gatewise.losses.numbers import Cost
 from gatewise.mappings.config import check_choice, check_size, from_dict, to_dict
-from gatewise.mappings.heads import OUTPUTS, POINTS, Head, Point, build_head
+from gatewise.mappings.heads import OUTPUTS, POINTS, Head, Point, Quantiles, build_head
 from gatewise.mappings.recurrent import RecurrentOptions, build_stack, dropped
 from gatewise.probe import Control, Record, Records
 from gatewise.types import State
@@ -43,7 +43,7 @@ class ForecasterOptions(RecurrentOptions):
     """Of the pinball cost: the share of values that are to be below the point."""
 
     levels: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-    """Of the output quantile: which."""
+    """Which quantiles the output quantile has; what evaluations of the other distributions look at, too."""
 
     around: str = "last"
     """What the net's answer is added to: zero, the last value, or that of one season before."""
@@ -70,7 +70,7 @@ class ForecasterOptions(RecurrentOptions):
             raise OptionError(f"--level: expected a share between 0 and 1, found {self.level}")
         if self.around == "season" and self.season == 1:
             raise OptionError("--around season: expected --season with it: how many steps is it?")
-        build_head(self.output, self.cost, self.level, self.levels)
+        Quantiles(self.levels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,8 @@ class Tagged:
         """Those sentences, padded, each distinct word of them once."""
         forms = self.forms.padded(rows).numpy()
         distinct, places = np.unique(forms, return_inverse=True)
+        if not len(distinct):  # sentences without a word: some form, which none of them uses
+            distinct = np.array([0])
         characters = self.characters.padded(distinct)
         lengths = lengths_of(self.forms, rows)
         inside = torch.arange(len(forms)).unsqueeze(1) < lengths

@@ -126,6 +126,7 @@ class ForecastTally:
     def summary(self) -> dict[str, Any]:
         """All figures by name as JSON values; None where one is not a finite number."""
         found = self._plain.summary() | {"mase": _finite(self.mase)}
+        del found["missing"]  # steps behind the end of a part are no gaps
         if self._costs:
             found["cost"] = _finite(self.cost)
         if self._crpses:

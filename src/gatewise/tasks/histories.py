@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,36 @@ def read_histories(
         raise DataError(
             f"{data[0]}: expected series to forecast, found none{said and f' ({said})'}"
         )
-    return Histories(found, list(covariates), [skips.summary()] if len(skips) else [])
+    notes = [skips.summary()] if len(skips) else []
+    return Histories(found, list(covariates), [*notes, *_uneven(found)])
+
+
+def _uneven(series: Sequence[History]) -> list[str]:
+    """What to say where a column of times leaves steps out: rows are taken as steps of equal length."""
+    counts = {}
+    for one in series:
+        gaps = np.diff(_moments(one.times))
+        if len(gaps):  # months have 28 to 31 days
+            counts[one.name] = int((gaps > 1.5 * np.median(gaps)).sum())
+    if not (whole := sum(counts.values())):
+        return []
+    first = next(name for name, count in counts.items() if count)
+    return [
+        f"{whole:,} steps of time are longer than the others (series {first} is the first): rows are taken "
+        "as steps of equal length; write a row without a value for each step that is missing"
+    ]
+
+
+def _moments(times: Sequence[str]) -> Array:
+    """Times as numbers, or as seconds of ISO dates; none where they are neither."""
+    try:
+        return np.array([float(one) for one in times])
+    except ValueError:
+        pass
+    try:
+        return np.array([datetime.fromisoformat(one).timestamp() for one in times])
+    except (ValueError, OverflowError, OSError):
+        return np.zeros(0)
 
 
 def _targets(
