@@ -6,6 +6,7 @@ missing. How deep the next line stands follows from how deep those before it sta
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,14 +40,16 @@ def library_histories(
         DataError: if the interpreter comes without its library's source.
     """
     counts = counts or {"train": 240, "valid": 30, "test": 30}
+    folder = Path(sysconfig.get_path("stdlib")) if root is None else root
     found = []
-    for part, paths in stdlib_sources(root).items():
+    for part, paths in stdlib_sources(folder).items():
         of_part: list[History] = []
         for path in paths:
             values = indentation(path.read_text(encoding="utf-8"))[:_LONGEST]
             known = np.flatnonzero(np.isfinite(values))
             values = values[: known[-1] + 1] if len(known) else values[:0]
             if len(values) >= _SHORTEST and len(of_part) < counts.get(part, 0):
-                of_part.append(History(path.name, values, np.zeros((len(values), 0)), part=part))
+                name = path.relative_to(folder).as_posix()
+                of_part.append(History(name, values, np.zeros((len(values), 0)), part=part))
         found += of_part
     return Histories(found, [])

@@ -104,12 +104,7 @@ def tag_learner(
         lowercase=text.lowercase,
     )
     parts = {name: encode_sentences(found, tokens) for name, found in short.items()}
-    for name, encoded in parts.items():
-        if new := int((encoded.tags.values < 0).sum()):
-            notes.append(
-                f"{name}: {new:,} words have a tag that the training part does not have; they count as "
-                "errors"
-            )
+    notes += _new_tags(parts)
     config = TaggerConfig.from_options(model, *tokens.sizes)
     _check_memory(config, parts["train"], batches, training, device)
     torch.manual_seed(training.seed)
@@ -121,6 +116,15 @@ def tag_learner(
     )
     learner.tokenizer = tokens.to_json()
     return learner, notes
+
+
+def _new_tags(parts: Mapping[str, Tagged]) -> list[str]:
+    counts = {name: int((part.tags.values < 0).sum()) for name, part in parts.items()}
+    return [
+        f"{name}: {new:,} words have a tag that the training part does not have; they count as errors"
+        for name, new in counts.items()
+        if new
+    ]
 
 
 def _within(
