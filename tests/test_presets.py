@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gatewise.cli.train_forecast import SeriesOptions
+from gatewise.cli.train_tag import ColumnOptions
 from gatewise.errors import UnknownNameError
 from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
 from gatewise.mappings.examples import BatchOptions
@@ -26,7 +27,7 @@ OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping ==
 
 OTHERS: dict[str, tuple[Any, ...]] = {
     "translate": (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions),
-    "tag": (TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),
+    "tag": (ColumnOptions, TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),
     "forecast": (SeriesOptions, WindowOptions, ForecasterOptions, BatchOptions, TrainOptions),
 }
 """Mapping -> its option dataclasses."""

@@ -165,6 +165,8 @@ def _too_long(folder: Path) -> list[object]:
         (lambda _: ["--hidden-size", "1000000"], "choose smaller sizes"),
         (lambda _: ["--embedding-size", "0", "--character-size", "0"], "expected one above 0"),
         (lambda folder: [folder / "none"], "found nothing at"),
+        (lambda folder: [folder / "none", "--embedded", "python"], "--embedded: for a run without"),
+        (lambda _: ["--embedded", "x"], "--embedded: expected one of notices, python"),
     ],
 )
 def test_bad_input_is_one_clear_line(gatewise: Any, tmp_path: Path, make: Make, said: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gatewise.errors import DataError, OptionError
 from gatewise.tasks.columns import read_columns, read_tagged
 from gatewise.tasks.notices import COUNTS, notices
+from gatewise.tasks.python_roles import library_roles, roles
 
 CONLL = """-DOCSTART- -X- -X- O
 
@@ -113,6 +114,36 @@ def test_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="files named train, valid or test"):
         read_tagged([tmp_path / "empty"])
+
+
+def test_roles_of_words_in_programs() -> None:
+    source = (
+        "import os.path as p\n"
+        "class A(Base):\n"
+        "    def f(self, x=1, *rest):\n"
+        "        é, y = self.a.b, g(x, key=p.join('ö', x))  # why\n"
+        "        return (\n"
+        "            y\n"
+        "        )\n"
+    )
+    found = [" ".join(f"{w}/{t[:3]}" for w, t in zip(*one, strict=True)) for one in roles(source)]
+    assert found == [
+        "import/key os/mod ./ope path/mod as/key p/mod",
+        "class/key A/cla (/ope Base/var )/ope :/ope",
+        "def/key f/fun (/ope self/par ,/ope x/par =/ope 1/num ,/ope */ope rest/par )/ope :/ope",
+        "é/var ,/ope y/var =/ope self/var ./ope a/att ./ope b/att ,/ope g/cal (/ope x/var ,/ope "
+        "key/par =/ope p/var ./ope join/cal (/ope 'ö'/str ,/ope x/var )/ope )/ope",
+        "return/key (/ope y/var )/ope",
+    ]
+    for broken in ("def (:\n", "x = '", "\0"):
+        assert roles(broken) == []
+
+
+def test_roles_in_the_library() -> None:
+    found = library_roles({"train": 2, "valid": 1})
+    assert set(found.parts) == {"train", "valid"}
+    assert len(found.parts["train"]) > 20
+    assert all(0 < len(words) == len(tags) <= 100 for words, tags in found.parts["train"])
 
 
 def test_notices_are_the_same_each_time_and_their_test_part_has_new_names() -> None:

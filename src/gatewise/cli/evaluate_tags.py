@@ -48,7 +48,7 @@ def evaluate_tags(
         json: one document, with the confusion matrix.
     """
     read = _read(opened, data, fractions)
-    for note in read.notes:
+    for note in read.notes if data else ():
         screen.say(f"note: {note}")
     parts = read.parts if read.by_name or len(fractions) > 1 else {"text": read.parts["train"]}
     if part != "all":
@@ -67,12 +67,12 @@ def evaluate_tags(
 
 def _read(opened: TagRun, data: Sequence[str], fractions: Sequence[float]) -> TaggedText:
     from gatewise.tasks.columns import read_tagged
-    from gatewise.tasks.notices import notices
+    from gatewise.tasks.known_sentences import embedded_sentences
 
-    if not data:
-        return notices()
     files = opened.config.get("files")
     columns = files if isinstance(files, dict) else {}
+    if not data:
+        return embedded_sentences(str(columns.get("embedded", "notices")))
     word, tag = columns.get("word", 1), columns.get("tag", -1)
     return read_tagged(list(data), word=word, tag=tag, fractions=fractions)
 

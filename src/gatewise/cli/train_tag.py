@@ -22,10 +22,12 @@ from gatewise.cli.training import (
     run_training,
     show_result,
 )
+from gatewise.errors import OptionError
+from gatewise.mappings.config import check_choice
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.tagger import TaggerOptions
 from gatewise.tasks.columns import TaggedText, read_tagged
-from gatewise.tasks.notices import notices
+from gatewise.tasks.known_sentences import EMBEDDED, embedded_sentences
 from gatewise.text.tagging import TagTokens
 from gatewise.train import TrainOptions
 from gatewise.train.tags import TagTextOptions, tag_learner
@@ -44,12 +46,19 @@ class ColumnOptions:
     fractions: tuple[float, ...] = (0.8, 0.1, 0.1)
     """Shares of train, valid and test where no file's name says its part."""
 
+    embedded: str = "notices"
+    """Without data: notices (a grammar's sentences with persons, places, firms and dates), or python (lines of
+    Python's own library, and the role of each word)."""
+
+    def validate(self) -> None:
+        """Raise OptionError, naming the flag, if any option is outside its range."""
+        check_choice("embedded", self.embedded, EMBEDDED)
+
     def read(self, data: list[str]) -> TaggedText:
         """The sentences in `data`; without any the embedded ones."""
         if data:
             return read_tagged(data, word=self.word, tag=self.tag, fractions=self.fractions)
-        said = "no data given: using sentences of a grammar with persons, places, firms and dates"
-        return TaggedText(notices().parts, [said])
+        return embedded_sentences(self.embedded)
 
 
 FORM = Form(
@@ -63,8 +72,8 @@ FORM = Form(
     },
     "tag",
 )
-NOTICES = "notices"
-"""The preset of a run without data."""
+PRESETS = {"notices": "notices", "python": "python"}
+"""Embedded sentences -> the preset of a run on them."""
 
 if TYPE_CHECKING:
     FileFlags: TypeAlias = ColumnOptions
@@ -93,7 +102,7 @@ class Settings:
 
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.text, self.model, self.batches, self.training):
+        for part in (self.files, self.text, self.model, self.batches, self.training):
             part.validate()
 
 
@@ -126,11 +135,15 @@ def train_tag(
     check_folder(out, resume=resume)
     flags = (files, text, model, batches, training)
     if not data and preset is None and config is None and not resume:
-        preset = NOTICES
+        preset = PRESETS.get(files.embedded or "notices")
     chosen = FORM.settings(Settings, FORM.values(out if resume else None, preset, config, flags))
     chosen.validate()
     if resume:
         check_same_data(out, data, "sentences")
+    if data and files.embedded is not None:
+        raise OptionError(
+            f"--embedded: for a run without data, found {data[0]}: leave out one of both"
+        )
     found = chosen.files.read(data)
     for note in found.notes:
         screen.say(note)
