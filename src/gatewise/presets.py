@@ -259,7 +259,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 lr=5e-3,
                 schedule="cosine",
                 warmup=50,
-                epochs=6.0,
+                epochs=3.0,
             ),
             _preset(
                 "forecast",
