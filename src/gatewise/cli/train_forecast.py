@@ -26,6 +26,7 @@ from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.forecaster import ForecasterOptions
 from gatewise.tasks.histories import Histories
 from gatewise.tasks.known_series import EMBEDDED, embedded_series
+from gatewise.tasks.parallel import PARTS
 from gatewise.train import TrainOptions
 from gatewise.train.forecasts import WindowOptions, forecast_learner
 
@@ -176,5 +177,17 @@ def train_forecast(
         screen.out_json(result.to_dict())
     else:
         show_result(result, "steps")
-        screen.say(f"next: gatewise eval {out}{''.join(' ' + one for one in data)}")
+        screen.say(f"next: gatewise eval {out}{_again(data, chosen.windows, found)}")
     return 0
+
+
+def _again(data: list[str], windows: WindowOptions, found: Histories) -> str:
+    """The words that measure the test part of the same data; of an embedded series none are needed."""
+    if not data:
+        return ""
+    words = [*data]
+    if all(one.part is None for one in found.series):
+        words += ["--fractions", ",".join(f"{share:g}" for share in windows.fractions)]
+    if len(windows.fractions) == len(PARTS):
+        words += ["--part", "test"]
+    return " " + " ".join(words)

@@ -7,7 +7,7 @@ else here is the same for all.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -127,25 +127,27 @@ def check_folder(out: Path, *, resume: bool) -> None:
         RunFolder.create(out).close()
 
 
-def check_same_data(out: Path, data: Sequence[str], embedded: str) -> None:
-    """Raise OptionError if a run on data is to go on without them, or one without on data.
+def check_same_data(out: Path, data: list[str], made: str) -> None:
+    """Refuse to take up a run on data without them, or one on what is made here with data.
 
     Args:
-        out: the run's folder.
-        data: what was named now.
-        embedded: what a run without data is trained on, for the message.
+        out: the run folder.
+        data: what was given now.
+        made: what a run without data learns from, for the message: "numbers".
+    Raises:
+        OptionError: if the run was begun otherwise.
     """
     if not RunFolder.open(out).checkpoints():
         return
-    was_embedded = load_checkpoint(out, "latest").config.get("embedded")
-    if was_embedded is False and not data:
+    embedded = load_checkpoint(out, "latest").config.get("embedded")
+    if embedded is False and not data:
         raise OptionError(
             f"--resume: the run in {out} was begun on data, found none: name the same data again"
         )
-    if was_embedded is True and data:
+    if embedded is True and data:
         raise OptionError(
-            f"--resume: the run in {out} was begun without data, on embedded {embedded}, found "
-            f"{data[0]}: leave the data out, or begin another run with a new --out"
+            f"--resume: the run in {out} was begun without data, on embedded {made}, found {data[0]}: "
+            "leave the data out, or begin another run with a new --out"
         )
 
 
