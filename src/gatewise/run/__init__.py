@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
-    "forecast": forecast.build,
     "lm": language.build,
-    "tag": tag.build,
     "translate": translate.build,
+    "tag": tag.build,
+    "forecast": forecast.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 
