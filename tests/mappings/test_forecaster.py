@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from gatewise.losses.numbers import COSTS, absolute, huber, pinball, squared
 from gatewise.mappings.forecasted import Scale, filled, recent, rows_of
 from gatewise.mappings.forecaster import Forecaster, ForecasterConfig, ForecasterOptions
 from gatewise.mappings.heads import Gaussian, Head, Point, Quantiles, Student
+from gatewise.tasks.histories import Histories, History
+from gatewise.train.forecasts import Scaling, WindowOptions, build_windows
 
 HEADS: dict[str, Head] = {
     "gaussian": Gaussian(),
@@ -147,6 +150,38 @@ def test_a_single_row_is_that_of_the_whole() -> None:
                 row = model.row(known, torch.from_numpy(ahead[t + 1 : t + 2]))
                 np.testing.assert_allclose(row[0], rows[t, :-2], rtol=1e-6)
                 assert float(model.base(known)) == pytest.approx(rows[t, -2], rel=1e-6)
+
+
+def test_windows_begin_in_all_phases_of_a_season() -> None:
+    found = Histories([History("v", np.arange(600.0), np.zeros((600, 0)))], [])
+    options = WindowOptions(window=96)
+    for season in (1, 7, 24, 48):
+        chosen = config(season=season)
+        scaling = Scaling.of(found, options, season)
+        starts = build_windows(found, chosen, options, scaling)["train"].starts
+        assert math.gcd(int(starts[1] - starts[0]), season) == 1
+        assert 18 <= starts[1] - starts[0] <= 24
+
+
+def test_parts_count_each_step_once() -> None:
+    values = np.arange(100.0)
+    found = Histories([History("v", values, np.zeros((100, 0)))], [])
+    options, chosen = WindowOptions(window=8), config()
+    parts = build_windows(found, chosen, options, Scaling.of(found, options, 1), overlapping="")
+    told = {}
+    for name, part in parts.items():
+        rows = [
+            row
+            for start, size, skip in zip(part.starts, part.lengths, part.skips, strict=True)
+            for row in range(start + skip, start + size)
+        ]
+        told[name] = [row + 1 for row in rows]  # a row tells of the step behind it
+    assert told == {
+        "train": list(range(1, 80)),
+        "valid": list(range(80, 90)),
+        "test": list(range(90, 100)),
+    }
+    assert parts["test"].skips.tolist() == [8, 8]
 
 
 def test_scales() -> None:

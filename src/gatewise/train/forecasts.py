@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,7 +37,8 @@ class WindowOptions:
     """Steps that a state is carried through in training, and that warm it up before a forecast."""
 
     stride: int | None = None
-    """Steps from the beginning of one training window to the next; default: a quarter of --window."""
+    """Steps from the beginning of one training window to the next; default: a quarter of --window, or a little
+    less, so that windows begin in all phases of a season."""
 
     fractions: tuple[float, ...] = (0.8, 0.1, 0.1)
     """Shares of train, valid and test, in the order of time."""
@@ -173,7 +175,9 @@ def build_windows(
         for part, (low, high) in bounds_of(one, options.fractions).items():
             rows = (max(low - 1, 0), high - 1)  # row t is about step t + 1
             cut = _overlapping if part == overlapping else _following
-            cuts[part] += [(first + a, n, skip, k) for a, n, skip in cut(*rows, options)]
+            cuts[part] += [
+                (first + a, n, skip, k) for a, n, skip in cut(*rows, options, config.season)
+            ]
         tables.append(table)
         scales.append(scale)
         first += len(table)
@@ -186,19 +190,35 @@ def build_windows(
     return parts
 
 
-def _overlapping(low: int, high: int, options: WindowOptions) -> list[tuple[int, int, int]]:
+def _stride(window: int, season: int) -> int:
+    """About a quarter of a window, and no common divisor with the season.
+
+    With windows that all begin in one phase a net learns to tell the phase from its own first state, and is
+    wrong wherever else it begins.
+    """
+    stride = max(1, window // 4)
+    while math.gcd(stride, season) > 1:
+        stride -= 1
+    return stride
+
+
+def _overlapping(
+    low: int, high: int, options: WindowOptions, season: int
+) -> list[tuple[int, int, int]]:
     """(start, length, rows that do not count) of training windows."""
     size = min(options.window, high - low)
     if size < 1:
         return []
-    stride = options.stride or max(1, options.window // 4)
+    stride = options.stride or _stride(options.window, season)
     starts = list(range(low, high - size + 1, stride))
     if starts[-1] != high - size:
         starts.append(high - size)
     return [(start, size, 0) for start in starts]
 
 
-def _following(low: int, high: int, options: WindowOptions) -> list[tuple[int, int, int]]:
+def _following(
+    low: int, high: int, options: WindowOptions, season: int
+) -> list[tuple[int, int, int]]:
     """The same of windows that count each row once, with as much before them as is there."""
     found = []
     for at in range(low, high, options.window):
