@@ -13,8 +13,9 @@ from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, RunPath, open_any, open_run, say_notes
 from gatewise.errors import OptionError
 
-if TYPE_CHECKING:  # only the name: the page of help must not wait for torch
-    from gatewise.run import TranslateRun
+if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
+    from gatewise.export import OnnxReport
+    from gatewise.run import Run, TranslateRun
 
 
 def export(
@@ -102,8 +103,7 @@ def _rounded(
 
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
-    from gatewise.export import export_onnx
-    from gatewise.run import LanguageRun, TranslateRun
+    from gatewise.run import TranslateRun
 
     if os.path.lexists(to):
         raise OptionError(f"{to} exists: expected a new file, choose another --to")
@@ -112,8 +112,7 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
     opened = open_any(run, Opening(checkpoint=checkpoint, dtype="float32"), "read")
     if isinstance(opened, TranslateRun):
         return _onnx_pair(opened, to)
-    assert isinstance(opened, LanguageRun)
-    report = export_onnx(opened.model, to, tokenizer_json=opened.tokenizer.to_json())
+    report = _written(opened, to)
     return {
         "path": str(report.path),
         "format": "onnx",
@@ -123,6 +122,22 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
         "inputs": report.inputs,
         "outputs": report.outputs,
     }
+
+
+def _written(opened: Run, to: Path) -> OnnxReport:
+    """The model of a run in one file."""
+    from gatewise.export import export_onnx
+    from gatewise.export.forecaster import export_forecaster_onnx
+    from gatewise.export.tagger import export_tagger_onnx
+    from gatewise.run import ForecastRun, LanguageRun, TagRun
+
+    if isinstance(opened, ForecastRun):
+        return export_forecaster_onnx(opened.model, to, scaling=opened.scaling.to_dict())
+    if isinstance(opened, TagRun):
+        return export_tagger_onnx(opened.model, to, tokenizer_json=opened.tokens.to_json())
+    if isinstance(opened, LanguageRun):
+        return export_onnx(opened.model, to, tokenizer_json=opened.tokenizer.to_json())
+    raise OptionError(f"--format onnx: a run of mapping {opened.mapping!r} has no such form")
 
 
 def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:

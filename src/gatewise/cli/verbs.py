@@ -45,7 +45,7 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "translate")),
+    "train": ("mapping", ("lm", "tag", "forecast", "translate")),
     "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""

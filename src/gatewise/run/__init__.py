@@ -11,18 +11,26 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import language, translate
+from gatewise.run import forecast, language, tag, translate
 from gatewise.run.base import Run, place
+from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
+from gatewise.run.tag import Tagging, TagReading, TagRun
 from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "Forecast",
+    "ForecastReading",
+    "ForecastRun",
     "LanguageRun",
     "PairReading",
     "Reading",
     "Run",
+    "TagReading",
+    "TagRun",
+    "Tagging",
     "TranslateRun",
     "Translation",
     "load",
@@ -31,6 +39,8 @@ __all__ = [
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "lm": language.build,
     "translate": translate.build,
+    "tag": tag.build,
+    "forecast": forecast.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 
