@@ -30,6 +30,11 @@ VERBS = (
         "gatewise.cli.translate:translate",
         "Translate texts; score translations; show the attention.",
     ),
+    Verb(
+        "classify",
+        "gatewise.cli.classify:classify",
+        "Say the class or number of texts and series, and how sure it is as it reads.",
+    ),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",
@@ -45,7 +50,7 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "tag", "forecast", "translate")),
+    "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate")),
     "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""

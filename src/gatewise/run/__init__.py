@@ -11,8 +11,9 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import forecast, language, tag, translate
+from gatewise.run import classify, forecast, language, tag, translate
 from gatewise.run.base import Run, place
+from gatewise.run.classify import ClassifyRun, Prediction, VectorReading
 from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
@@ -21,11 +22,13 @@ from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "ClassifyRun",
     "Forecast",
     "ForecastReading",
     "ForecastRun",
     "LanguageRun",
     "PairReading",
+    "Prediction",
     "Reading",
     "Run",
     "TagReading",
@@ -33,10 +36,12 @@ __all__ = [
     "Tagging",
     "TranslateRun",
     "Translation",
+    "VectorReading",
     "load",
 ]
 
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
+    "classify": classify.build,
     "lm": language.build,
     "translate": translate.build,
     "tag": tag.build,
