@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewise.cells.base import Cell, Law
-from gatewise.cells.derive import differentiate
+from gatewise.cells.derive import Backward, differentiate
 from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph, text
 from gatewise.cells.linear import recurrence
@@ -60,7 +60,10 @@ class Shown:
         """All of it but the LaTeX."""
         head = f"{self.name}: {self.paper}" if self.paper else self.name
         keeps = ", ".join(self.keeps) or "nothing"
-        body = self.gradients or "(a value reads other units: not unit by unit)"
+        body = (
+            self.gradients
+            or "(of a mean over the units: as code() has them, with layer_norm written out)"
+        )
         scan = f"as a scan\n{self.scan}\n\n" if self.scan else ""
         return f"{head}\n\n{self.equations}\n\n{scan}gradients\n{body}\n\nbackward keeps: {keeps}"
 
@@ -85,11 +88,12 @@ def show(cell: Cell | type[Cell] | Law) -> Shown:
         raise OptionError(f"show takes a cell or its class: found {type(cell).__name__}")
     graph = law.graph
     try:
-        gradients = differentiate(graph).gradients
+        found = differentiate(graph)
     except OptionError:
-        gradients = {}
+        found = Backward({}, {})
     writer = _Writer(graph)
-    written = {_input(key): writer.text(node) for key, node in sorted(gradients.items())}
+    written = {_input(key): writer.text(node) for key, node in sorted(found.gradients.items())}
+    written |= _of_matrices(graph, found, writer)
     lines = [f"d.{name} = {line}" for name, line in written.items() if line != "0"]
     before = [_round_text(one, law) for one in law.rounds]
     tex = [_round_tex(one, law) for one in law.rounds]
@@ -103,6 +107,16 @@ def show(cell: Cell | type[Cell] | Law) -> Shown:
         bool(law.recurrent_blocks) or graph.reads_h,
         _scan(law),
     )
+
+
+def _of_matrices(graph: Graph, found: Backward, writer: _Writer) -> dict[str, str]:
+    """Matrix -> its gradient: what comes back to its products, times what they multiply."""
+    lines: dict[str, list[str]] = {}
+    for place, gradient in found.products.items():
+        weight, operand = graph.nodes[place].args
+        line = f"outer({writer.text(gradient)}, {writer.text(operand)})"
+        lines.setdefault(_input(weight.key or ("param", "")), []).append(line)
+    return {name: " + ".join(terms) for name, terms in lines.items()}
 
 
 def _scan(law: Law) -> str:
@@ -170,7 +184,7 @@ class _Writer:
             return "0"
         if node.op == "const":
             return f"{node.value:g}" if math.isfinite(node.value) else str(node.value)
-        if node.key is not None:
+        if node.key is not None and node.op == "input":
             if node.key[0].startswith("pre"):
                 self.read[_input(node.key)] = None
             return f"d.{node.key[1]}" if node.key[0] == "grad" else _input(node.key)
@@ -178,6 +192,10 @@ class _Writer:
 
     def _operation(self, node: Expr, binding: int) -> str:
         own = _BINDING.get(node.op, 0)
+        if node.op == "matmul_back":
+            weight, gradient = node.args
+            line = f"{_input(weight.key or ('param', ''))}.T @ {self.text(gradient, own + 1)}"
+            return f"({line})" if own < binding else line
         if node.op == "add" and node.args[0].op == "kept":  # nothing is kept without zoneout
             return self.text(node.args[1], binding)
         if node.op == "neg":

@@ -75,13 +75,12 @@ class _Call:
     def __init__(self, job: Job, inputs: Sequence[Tensor | None]) -> None:
         self.job, self.layout, self.kind = job, job.layout, job.made.kind
         law = self.layout.law
-        x, ih, _, _, _, *rest = inputs
-        assert x is not None and ih is not None
+        x, ih, hh, _, _, *rest = inputs
+        assert x is not None and ih is not None and hh is not None
         self.steps, self.batch = x.shape[0], x.shape[1]
         self.units = ih.shape[0] // len(law.pre)
         self.size = padded(self.units, self.kind.lanes)
-        outer = x.shape[2] if inputs[2] is None else inputs[2].shape[1]
-        self.widths = {"H": self.units, "P": outer}
+        self.widths = {"H": self.units, "P": hh.shape[1]}
         self.sizes = {w: padded(n, self.kind.lanes) for w, n in self.widths.items()}
         self._outer = self.layout.widths.state(self.layout.hidden)
         """The width of what leaves the cell."""

@@ -31,7 +31,9 @@ class Loops:
         """Registers of a row in a panel."""
         self.rows = rows_of(wide, kind)
         """Rows at once."""
-        size = max(max(1, wide) * self.rows, BETWEEN_WIDE * rows_of(BETWEEN_WIDE, kind)) * kind.lanes
+        size = (
+            max(max(1, wide) * self.rows, BETWEEN_WIDE * rows_of(BETWEEN_WIDE, kind)) * kind.lanes
+        )
         self.scratch = self.p.builder.alloca(kind.scalar, I64(size), name="scratch")
         self.scratch.align = kind.lanes * kind.itemsize
 

@@ -5,7 +5,6 @@ A width is the name of the number: ``H`` the units of the cell, ``P`` those of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 
 from gatewise.cells.base import Law
@@ -24,9 +23,7 @@ def with_projection(law: Law) -> Law:
     So both have the names under which they are recorded and controlled.
     """
 
-    def equations(
-        a: PreActivations, s: Names, p: Names
-    ) -> tuple[dict[str, Expr], dict[str, Expr]]:
+    def equations(a: PreActivations, s: Names, p: Names) -> tuple[dict[str, Expr], dict[str, Expr]]:
         states, gates = law.function(a, s, *([p] if law.params else []))
         h = states["h"]
         if h.op in ("input", "const"):
@@ -111,7 +108,6 @@ def refusal_of_matrices(law: Law, graph: Graph) -> str | None:
                 return "a matrix is multiplied with a number"
             operands = [right]
         for operand in operands:
-            if operand.key is not None and operand.key[0] == "param":
-                if operand.key[1] in matrices:
-                    return f"the matrix {operand.key[1]} stands outside a product"
+            if operand.key and operand.key[0] == "param" and operand.key[1] in matrices:
+                return f"the matrix {operand.key[1]} stands outside a product"
     return None
