@@ -14,6 +14,7 @@ from torch import Tensor
 from gatewise.engine.arguments import Arguments
 from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.arena import ARENA
+from gatewise.engine.cpu.between import Products
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
 from gatewise.engine.cpu.packing import (
@@ -22,7 +23,6 @@ from gatewise.engine.cpu.packing import (
     pad,
     pad_rows,
     padded,
-    row_panels,
 )
 from gatewise.engine.cpu.products import column_sums, linear, product, transposed_product
 from gatewise.engine.cpu.program import BACKWARD_WIDE, BETWEEN_WIDE
@@ -88,16 +88,14 @@ class _Call:
         self.stored = torch.bfloat16 if self.kind.narrow else x.dtype
         self._like = x
         own = dict(zip(law.params, rest, strict=False))
-        self._matrices = {n: v for n, v in own.items() if v is not None and v.ndim > 1}
+        matrices = {n: v for n, v in own.items() if v is not None and v.ndim > 1}
+        self._products = Products(self.layout, self.kind, matrices, self.sizes)
         self._params = {
-            n: pad(_solid(v, self.wide), self.size)
-            for n, v in own.items()
-            if n not in self._matrices
+            n: pad(_solid(v, self.wide), self.size) for n, v in own.items() if n not in matrices
         }
         self._given = dict(zip(law.states, rest[len(law.params) :], strict=True))
         self.states: dict[str, Tensor] = {}
         self.kept: dict[str, Tensor] = {}
-        self._operands: dict[int, Tensor] = {}
         self._inputs: tuple[Tensor, Tensor]
         self._versions: list[int] = []
 
@@ -128,7 +126,7 @@ class _Call:
         a.values["depth"] = -(-self.widths[self._outer] // self.kind.factors)
         a.values["lda"] = self.sizes[self._outer] // self.kind.factors
         self._point_space(a, forward=True)
-        self._point_products(a)
+        self._products.point(a, self._array)
         job.made.forward(a.values, self._workers(blocks))
         for name in layout.variant.recorded:
             job.setting.slots[name] = self._recorded(name)
@@ -250,36 +248,13 @@ class _Call:
         each = workers if layout.by_rows else 1  # threads that own rows sum apart
         zeros = self._like.new_zeros(each, self.size, dtype=self.wide)
         d_params = {n: a.point(f"d_param:{n}", zeros.clone()) for n in self._params}
-        d_products = self._point_products_back(a)
-        outer = self.sizes[self._outer]
-        a.values["panels"] = -(-outer // (BACKWARD_WIDE * self.kind.lanes))
+        self._products.point_back(a, self._array)
+        a.values["panels"] = -(-self.sizes[self._outer] // (BACKWARD_WIDE * self.kind.lanes))
         assert self.job.made.backward is not None
         self.job.made.backward(a.values, workers)
         d_own = {n: d.sum(0)[: self.units] for n, d in d_params.items()}
-        d_own |= self._matrix_gradients(d_products)
+        d_own |= self._products.gradients(self.wide)
         return self._collect(inputs, wanted, dx, dh, d_own, d_states)
-
-    def _point_products_back(self, a: Arguments) -> dict[int, Tensor]:
-        """The transposed matrices, and where the gradients of their products' results go."""
-        found = {}
-        for place, name in self.layout.products.items():
-            rows = self.layout.widths.matrix(name)[0]
-            panels = backward_panels(self._matrices[name], 1, self.sizes[rows], self.kind)
-            a.point(f"matrix:{place}", panels)
-            a.values[f"depth:{place}"] = self.sizes[rows] // self.kind.factors
-            if place in self.layout.backward.products:
-                found[place] = a.point(f"dp:{place}", self._array(f"dp:{place}"))
-        return found
-
-    def _matrix_gradients(self, d_products: Mapping[int, Tensor]) -> dict[str, Tensor]:
-        """Matrix -> its gradient: those of its products' results times what was multiplied."""
-        found = {n: torch.zeros_like(m, dtype=self.wide) for n, m in self._matrices.items()}
-        for place, d in d_products.items():
-            name = self.layout.products[place]
-            rows, columns = found[name].shape
-            operand = self._operands[place].flatten(0, 1)
-            found[name] += transposed_product(d.flatten(0, 1), operand)[:rows, :columns]
-        return found
 
     def _collect(
         self,
@@ -290,11 +265,10 @@ class _Call:
         d_own: Mapping[str, Tensor],
         d_states: Mapping[str, Tensor],
     ) -> list[Tensor | None]:
-        law = self.layout.law
+        law, (flat, weight) = self.layout.law, self._inputs
         x, ih, hh, b_ih, b_hh = inputs[:5]
         assert x is not None and ih is not None and hh is not None
         count, blocks = len(law.pre), len(law.recurrent_blocks)
-        flat, weight = self._inputs
         found: list[Tensor | None] = [None] * len(inputs)
         if wanted[0]:
             found[0] = product(dx, weight).view(x.shape)
@@ -402,16 +376,6 @@ class _Call:
     def _size(self, name: str) -> int:
         """The same, padding included."""
         return self.sizes[self.layout.width(name)]
-
-    def _point_products(self, a: Arguments) -> None:
-        """The matrices of the products within a step, and what these read: of all steps, for the way back."""
-        steps = self.steps if self.layout.variant.grad else 1
-        for place, name in self.layout.products.items():
-            columns = self.layout.widths.matrix(name)[1]
-            panels = row_panels(self._matrices[name], BETWEEN_WIDE, self.kind)
-            a.point(f"matrix:{place}", panels)
-            a.values[f"depth:{place}"] = -(-self.widths[columns] // self.kind.factors)
-            self._operands[place] = a.point(f"op:{place}", self._array(f"op:{place}", steps))
 
     def _point_space(self, a: Arguments, *, forward: bool) -> None:
         """What waits between the stages of a step, row by row."""
