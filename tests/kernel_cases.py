@@ -68,7 +68,7 @@ USERS = {"coupled": coupled, "peephole": peephole, "many operations": many_opera
 CELLS = [*ENGINES["cuda"], *USERS]
 """Those that are computed unit by unit."""
 BY_ROWS = {"normed": normed, "matrices": matrices}
-PROJECTED = ["lstm to 5", "lstm_layer_norm to 12"]
+PROJECTED = ["lstm to 5"]
 COMPILED = [*ENGINES["compiled"], *USERS, *BY_ROWS, *PROJECTED]
 
 

@@ -236,3 +236,9 @@ def test_a_variance_beside_a_large_mean() -> None:
     assert (
         float((found.detach().double() - exact.detach()).abs().max()) < 1e-2
     )  # 3000 + v keeps 11 bits of v
+
+
+def test_norms_and_a_projection_in_one_step() -> None:
+    stack = build("lstm_layer_norm to 12", bidirectional=True, zoneout=0.3)
+    names = stack.directions()[0].names
+    compare(stack, numbers(), lengths=[7, 0, 1, 6, 3], record=gw.Record(*names))
