@@ -73,6 +73,19 @@ _CHARACTERS: dict[str, Any] = {
     "minutes": 3.0,
 }
 
+_EXECUTE: dict[str, Any] = {
+    "form": "pairs",
+    "attention": "dot",
+    "bidirectional": True,
+    "embedding_size": 32,
+    "batch_size": 128,
+    "bucket": 32,
+    "beta2": 0.99,
+    "schedule": "cosine",
+    "warmup": 100,
+    "dtype": "auto",
+}
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
@@ -221,6 +234,43 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 schedule="cosine",
                 warmup=50,
                 minutes=1.0,
+            ),
+            _preset(
+                "execute",
+                "generated programs, six minutes on one CPU core",
+                "measured here: docs/execute.md, dev/LOG.md",
+                mapping="execute",
+                **_EXECUTE,
+                task="programs",
+                curriculum="combined",
+                hidden_size=256,
+                lr=3e-3,
+                minutes=6.0,
+            ),
+            _preset(
+                "addition",
+                "sums of two numbers, three minutes on one CPU core",
+                "measured here: docs/execute.md, dev/LOG.md",
+                mapping="execute",
+                **_EXECUTE,
+                task="addition",
+                curriculum="mix",
+                hidden_size=128,
+                lr=4e-3,
+                minutes=3.0,
+            ),
+            _preset(
+                "memorise",
+                "rows of digits, two minutes on one CPU core",
+                "measured here: docs/execute.md, dev/LOG.md",
+                mapping="execute",
+                **_EXECUTE,
+                task="memorise",
+                digits=10,
+                curriculum="mix",
+                hidden_size=128,
+                lr=4e-3,
+                minutes=2.0,
             ),
         )
     }

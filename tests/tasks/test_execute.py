@@ -38,9 +38,9 @@ def test_what_the_tasks_ask(length: int) -> None:
         numbers = source.removeprefix("print(").removesuffix(")").split("+")
         assert [len(number) for number in numbers] == [length, length]
         assert target == f"{sum(map(int, numbers))}." == run(source) + "."
-        digits = at["copy"].source
+        digits = at["memorise"].source
         assert (len(digits), digits.isdigit()) == (length, True)
-        assert at["copy"].target == digits + "."
+        assert at["memorise"].target == digits + "."
         assert at["reverse"].target == at["reverse"].source[::-1] + "."
         assert at["double"].target == at["double"].source * 2 + "."
 
@@ -53,11 +53,11 @@ def test_programs_are_those_of_the_generator() -> None:
 
 
 def test_inputs_are_reversed_and_doubled_and_the_part_stays() -> None:
-    plain = Examples("copy", part="test")
+    plain = Examples("memorise", part="test")
     for k in range(20):
         source, target = plain.at(k, Hardness(6))
         shown = {
-            (r, d): Examples("copy", part="test", reverse_input=r, double_input=d).at(
+            (r, d): Examples("memorise", part="test", reverse_input=r, double_input=d).at(
                 k, Hardness(6)
             )
             for r in (False, True)
@@ -71,21 +71,21 @@ def test_inputs_are_reversed_and_doubled_and_the_part_stays() -> None:
 
 def test_a_curriculum_draws_the_hardness() -> None:
     mix = start("mix", Hardness(5))
-    examples = Examples("copy", part="train")
+    examples = Examples("memorise", part="train")
     lengths = [len(examples.at(k, mix.draw).source) for k in range(300)]
     assert sorted(set(lengths)) == [1, 2, 3, 4, 5]
     assert lengths == [len(examples.at(k, mix.draw).source) for k in range(300)]
 
 
 def test_digits_are_uniform() -> None:
-    text = "".join(Examples("copy").at(k, Hardness(10)).source for k in range(500))
+    text = "".join(Examples("memorise").at(k, Hardness(10)).source for k in range(500))
     counts = np.array([text.count(str(d)) for d in range(10)])
     assert ((counts - 500) ** 2 / 500).sum() < 27.9  # 9 degrees of freedom, one in a thousand
 
 
 def test_refusals() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'copy'"):
-        Examples("coppy")
+    with pytest.raises(UnknownNameError, match="did you mean 'memorise'"):
+        Examples("memorize")
     with pytest.raises(UnknownNameError, match="unknown part"):
         Examples(part="dev")
     with pytest.raises(OptionError, match="seed from 0"):
@@ -93,4 +93,4 @@ def test_refusals() -> None:
     with pytest.raises(OptionError, match="number of an example"):
         Examples().at(-1, Hardness(1))
     with pytest.raises(OptionError, match="a length of 1 to 18"):
-        Examples("copy").at(0, Hardness(30))
+        Examples("memorise").at(0, Hardness(30))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.evaluate_execute import ExecuteData, ExecuteFlags, evaluate_execute
 from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
@@ -48,6 +49,7 @@ def evaluate(
         str, Parameter(help="Bytes that are not UTF-8: strict stops at them, replace reads on.")
     ] = "strict",
     pairs: PairFlags = PairData(),  # noqa: B008
+    programs: ExecuteFlags = ExecuteData(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
     json: Json = False,
 ) -> int:
@@ -55,7 +57,7 @@ def evaluate(
 
     A text is read once, with the state carried from its beginning to its end.
     """
-    from gatewise.run import LanguageRun
+    from gatewise.run import ExecuteRun, LanguageRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -63,12 +65,14 @@ def evaluate(
     if batch_size < 1:
         raise OptionError(f"--batch-size: expected a whole number from 1, found {batch_size}")
     cut = _fractions(fractions)
+    opened = open_any(run, opening, "evaluate")
+    if isinstance(opened, ExecuteRun):
+        return evaluate_execute(opened, data, part, programs, opening.engine, json=json)
     if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
         raise OptionError(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "
             "of the validation part are shown as they were measured in training"
         )
-    opened = open_any(run, opening, "evaluate")
     if data and not isinstance(opened, LanguageRun):
         if batch_size != 1 or errors != "strict":
             raise OptionError(

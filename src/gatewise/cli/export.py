@@ -10,11 +10,11 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.options import Json
-from gatewise.cli.runs import Opening, RunPath, open_any, open_run, say_notes
+from gatewise.cli.runs import Opening, RunPath, open_run, say_notes
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:  # only the name: the page of help must not wait for torch
-    from gatewise.run import TranslateRun
+    from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
 
 
 def export(
@@ -102,18 +102,24 @@ def _rounded(
 
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
+    from gatewise.checkpoint import load_checkpoint
     from gatewise.export import export_onnx
-    from gatewise.run import LanguageRun, TranslateRun
+    from gatewise.mappings.seq_to_seq import LanguageModel
+    from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
+    from gatewise.run import load
 
     if os.path.lexists(to):
         raise OptionError(f"{to} exists: expected a new file, choose another --to")
     if not to.parent.is_dir():
         raise OptionError(f"{to.parent} is no folder: expected one to write {to.name} into")
-    opened = open_any(run, Opening(checkpoint=checkpoint, dtype="float32"), "read")
-    if isinstance(opened, TranslateRun):
-        return _onnx_pair(opened, to)
-    assert isinstance(opened, LanguageRun)
-    report = export_onnx(opened.model, to, tokenizer_json=opened.tokenizer.to_json())
+    opened = load(run, checkpoint, "cpu", "float32")
+    say_notes(opened.notes)
+    tokenizer, model = load_checkpoint(opened.path).tokenizer_json, opened.model
+    if isinstance(model, EncoderDecoder):
+        return _onnx_pair(model, tokenizer, opened.step, to)
+    if not isinstance(model, LanguageModel):
+        raise OptionError(f"{run}: a run of mapping {opened.mapping!r} cannot become ONNX")
+    report = export_onnx(model, to, tokenizer_json=tokenizer)
     return {
         "path": str(report.path),
         "format": "onnx",
@@ -125,14 +131,16 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
     }
 
 
-def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:
+def _onnx_pair(
+    model: EncoderDecoder, tokenizer: str | None, step: int, to: Path
+) -> dict[str, object]:
     """The encoder and the decoder's step, each a file."""
     from gatewise.export.pairs import export_pair_onnx, paths_of
 
     for path in paths_of(to):
         if os.path.lexists(path):
             raise OptionError(f"{path} exists: expected a new file, choose another --to")
-    reports = export_pair_onnx(opened.model, to, tokenizer_json=opened.sides.to_json())
+    reports = export_pair_onnx(model, to, tokenizer_json=tokenizer)
     parts = {
         name: {
             "path": str(each.path),
@@ -145,7 +153,7 @@ def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:
     return {
         "path": " and ".join(str(each.path) for each in reports),
         "format": "onnx",
-        "step": opened.step,
+        "step": step,
         "size": sum(each.size for each in reports),
         "largest_difference": reports[0].error,
         "parts": parts,

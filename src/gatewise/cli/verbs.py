@@ -30,6 +30,11 @@ VERBS = (
         "gatewise.cli.translate:translate",
         "Translate texts; score translations; show the attention.",
     ),
+    Verb(
+        "execute",
+        "gatewise.cli.execute:execute",
+        "Say what a program prints, with the model's certainty and the true answer.",
+    ),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",
@@ -45,7 +50,7 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "translate")),
+    "train": ("mapping", ("lm", "translate", "execute")),
     "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""

@@ -11,14 +11,17 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import language, translate
+from gatewise.run import execute, language, translate
 from gatewise.run.base import Run, place
+from gatewise.run.execute import ExecuteRun, Execution
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
 from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "ExecuteRun",
+    "Execution",
     "LanguageRun",
     "PairReading",
     "Reading",
@@ -31,6 +34,7 @@ __all__ = [
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "lm": language.build,
     "translate": translate.build,
+    "execute": execute.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 

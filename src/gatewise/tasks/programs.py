@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gatewise.errors import DataError, OptionError, unknown
-from gatewise.tasks.interpreter import run
+from gatewise.tasks.interpreter import LIMITS, run
+from gatewise.tasks.tokens import Token, lines_of, tokens_of, wrong
 
 ALPHABET = "0123456789abcdefghijlnoprstx()+-*=<>:; #@."
 """The 42 symbols of programs, inputs and targets."""
@@ -266,6 +267,49 @@ def serialise(source: str) -> str:
     return source.strip("\n").replace("\n", NEWLINE) + END_OF_INPUT
 
 
+_SPACED = ("if", "else", "in")
+
+
+def normal(text: str) -> str:
+    r"""A program, in either form, with spaces where the generator writes them and without comments.
+
+    >>> normal("a = 8584  # a comment\nfor x in range(8): a += 920\nprint( a )")
+    'a=8584\nfor x in range(8):a+=920\nprint(a)'
+
+    Raises:
+        DataError: if there is a character that is not of the language, or not among the 42 symbols.
+    """
+    lines, line, depth = [], "", 0
+    before: Token | None = None
+    for token in tokens_of(lines_of(text, LIMITS), LIMITS):
+        if token.kind in ("indent", "dedent"):
+            depth += 1 if token.kind == "indent" else -1
+        elif token.kind in ("newline", "end"):
+            lines += [line] if line else []
+            line, before = "", None
+        else:
+            if before is None:
+                line = " " * depth
+            elif _apart(before, token):
+                line += " "
+            line, before = line + _known(token), token
+    return "\n".join(lines)
+
+
+def _apart(left: Token, right: Token) -> bool:
+    """Whether the generator writes a space between two tokens."""
+    words = left.kind != "sign" and right.kind != "sign"
+    return words or left.text in _SPACED or right.text in _SPACED
+
+
+def _known(token: Token) -> str:
+    for character in token.text:
+        if character not in ALPHABET:
+            expected = "one of the 42 symbols of programs (variables are a to j)"
+            raise wrong(token.place, expected, repr(character))
+    return token.text
+
+
 def runnable(text: str) -> str:
     r"""The text as Python reads it, from what `serialise` gives; what follows the '@' is left out.
 
@@ -306,6 +350,7 @@ __all__ = [
     "Hardness",
     "draw",
     "draw_in_part",
+    "normal",
     "parse_line",
     "part_of",
     "runnable",
