@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gatewise.errors import DataError
 from gatewise.tasks.interpreter import Limits, run
@@ -109,10 +107,9 @@ def _written(seed: int, n: int) -> list[str]:
     return [writer.program() for _ in range(n)]
 
 
-@given(st.integers(0, 2**64))
-def test_any_program_of_the_grammar_is_run_as_python_does(python_says: Answers, seed: int) -> None:
-    printed = _compare(_written(seed, 60), python_says, all_are_programs=True)
-    assert printed > 15
+def test_any_program_of_the_grammar_is_run_as_python_does(python_says: Answers) -> None:
+    printed = _compare(_written(0, 800), python_says, all_are_programs=True)
+    assert printed > 200
 
 
 @pytest.mark.slow
@@ -127,31 +124,34 @@ _SEEDS = [source for source, _ in sample(60, 2, 3)] + [
 ]
 
 
-@st.composite
-def _spoiled(draw: st.DrawFn) -> str:
+_NEW = ["", "", *"019abx()+-*=<>:; \n", "print", "if ", "else", "  "]
+
+
+def _spoiled(rng: random.Random) -> str:
     """A program with some characters taken out, put in or changed; never one line alone."""
-    text = "\n" + draw(st.sampled_from(_SEEDS))
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(text) - 1))
-        new = draw(st.sampled_from(["", "", *"019abx()+-*=<>:; \n", "print", "if ", "else", "  "]))
-        text = text[:at] + new + text[at + draw(st.integers(0, 1)) :]
+    text = "\n" + rng.choice(_SEEDS)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(text))
+        text = text[:at] + rng.choice(_NEW) + text[at + rng.randint(0, 1) :]
     return text + "\nprint(0)"
 
 
-@given(st.lists(_spoiled(), min_size=40, max_size=40))
-def test_what_it_takes_python_takes_with_the_same_result(
-    python_says: Answers, texts: list[str]
-) -> None:
-    _compare(texts, python_says, all_are_programs=False)
+def test_what_it_takes_python_takes_with_the_same_result(python_says: Answers) -> None:
+    rng = random.Random(1)
+    texts = [_spoiled(rng) for _ in range(2000)]
+    assert _compare(texts, python_says, all_are_programs=False) > 100
 
 
-@given(st.text(alphabet="0a(x)+-*=<>:;#@. \nfor in range print if else\t\u00e9", max_size=60))
-def test_any_text_has_an_answer_or_one_line(text: str) -> None:
-    try:
-        run(text)
-    except DataError as error:
-        assert "\n" not in str(error)
-        assert str(error).startswith(("line ", "expected a program of"))
+def test_any_text_has_an_answer_or_one_line() -> None:
+    rng = random.Random(2)
+    symbols = "0a(x)+-*=<>:;#@. \nfor in range print if else\t\u00e9"
+    for _ in range(3000):
+        text = "".join(rng.choices(symbols, k=rng.randint(0, 60)))
+        try:
+            run(text)
+        except DataError as error:
+            assert "\n" not in str(error)
+            assert str(error).startswith(("line ", "expected a program of"))
 
 
 # ---------------------------------------------------------------------------- forms

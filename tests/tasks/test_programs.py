@@ -21,6 +21,7 @@ from gatewise.tasks.programs import (
     Example,
     Hardness,
     draw,
+    normal,
     parse_line,
     part_of,
     runnable,
@@ -46,6 +47,11 @@ def _agree(python_says: Answers, each: int, seed: int) -> int:
     return count
 
 
+def test_programs_print_their_targets(python_says: Answers) -> None:
+    assert _agree(python_says, 200, seed=7) == 3600
+
+
+@pytest.mark.slow
 def test_fifteen_thousand_programs_print_their_targets(python_says: Answers) -> None:
     assert _agree(python_says, 834, seed=7) > 15_000
 
@@ -175,6 +181,19 @@ def test_parts_have_eight_one_and_one_tenths() -> None:
     counts = Counter(part_of(source) for source, _ in sample(4000))
     assert abs(counts["train"] - 3200) < 4 * np.sqrt(4000 * 0.8 * 0.2)
     assert abs(counts["test"] - 400) < 4 * np.sqrt(4000 * 0.1 * 0.9)
+
+
+def test_the_normal_form_is_the_generators() -> None:
+    for source, _ in sample(200):
+        assert normal(source) == normal(serialise(source)) == source
+        spread = source.replace("+", " + ").replace("=", " = ").replace("(", "( ")
+        spread = spread.replace("+ =", "+=").replace("- =", "-=")
+        assert normal("\n" + spread + "  # in two lines or more, a comment\n") == source
+    assert normal("for x in range(2):\n    a=1;b=2\n\nprint(a)") == (
+        "for x in range(2):\n a=1;b=2\nprint(a)"
+    )
+    with pytest.raises(DataError, match=r"line 1, column 1: .*42 symbols.*found 'k'"):
+        normal("k=1\nprint(k)")
 
 
 def test_forms() -> None:
