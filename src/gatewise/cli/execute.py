@@ -80,18 +80,22 @@ def _program(given: str | None) -> tuple[str, str]:
     return text, ""
 
 
+_ACROSS = 16
+"""Characters of an answer beside each other."""
+
+
 def _text(found: Execution) -> str:
     """The answer, a character a column with its certainty below, and the truth."""
     shown = [*found.answer, *(["."] if found.ended else [])]
-    sure = [f"{100 * one:.0f}" for one in found.certainty]
-    widths = [max(len(a), len(b)) for a, b in zip(shown, sure, strict=True)]
-
-    def row(parts: list[str]) -> str:
-        return " ".join(part.rjust(width) for part, width in zip(parts, widths, strict=True))
-
-    rows = [["answer", row(shown)], ["certain, %", row(sure)]]
+    rows = []
+    for at in range(0, len(shown), _ACROSS):
+        part = shown[at : at + _ACROSS]
+        sure = [f"{100 * one:.0f}" for one in found.certainty[at : at + _ACROSS]]
+        width = max(3, *map(len, sure))
+        rows.append(["" if at else "answer", "".join(one.rjust(width + 1) for one in part)])
+        rows.append(["" if at else "certain, %", "".join(one.rjust(width + 1) for one in sure)])
     truth = screen.visible(" ".join(found.truth.split("\n")))
-    rows.append(["true", f"{truth}  ({'right' if found.right else 'wrong'})"])
+    rows.append(["true", f" {truth} ({'right' if found.right else 'wrong'})"])
     return screen.table(rows, indent="")
 
 

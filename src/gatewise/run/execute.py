@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.checkpoint import Checkpoint
-from gatewise.errors import CheckpointError, GatewiseError, OptionError
+from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionError
 from gatewise.generate.conditional import Answer, Conditioned, write_greedily
 from gatewise.mappings.config import from_dict
 from gatewise.mappings.course import (
@@ -142,6 +142,8 @@ class ExecuteRun(Run):
         """
         task = TASKS[self.course.task]
         truth = task.answer(program)
+        if not truth:
+            raise DataError("expected a program that prints something, found none: add print(...)")
         source = normal(program) if task.runs else program.strip()
         shown = self.course.examples_of("test", self.seed).shown(source)
         part = encoded([Example(shown, truth + END_OF_TARGET)])
