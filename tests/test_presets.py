@@ -10,15 +10,35 @@ import pytest
 
 from gatewise.errors import UnknownNameError
 from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
+from gatewise.mappings.course import CourseOptions
 from gatewise.mappings.examples import BatchOptions
+from gatewise.mappings.executing import ExecuteBatchOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
 from gatewise.presets import PRESETS, Preset, get_preset
 from gatewise.train import TextOptions, TrainOptions, check_names, with_values
 from gatewise.train.build import count_parameters
+from gatewise.train.execute import check_given
 from gatewise.train.pairs import PairTextOptions
 
 OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping == "lm"]
 OF_PAIRS = [preset for preset in PRESETS.values() if preset.mapping == "translate"]
+OF_EXECUTION = [preset for preset in PRESETS.values() if preset.mapping == "execute"]
+
+
+@pytest.mark.parametrize("preset", OF_EXECUTION, ids=lambda preset: preset.name)
+def test_values_of_execution_are_valid_options(preset: Preset) -> None:
+    kinds: tuple[Any, ...] = (
+        CourseOptions,
+        EncoderDecoderOptions,
+        ExecuteBatchOptions,
+        TrainOptions,
+    )
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    assert set(preset.values) <= names
+    for kind in kinds:
+        with_values(kind(), preset.values).validate()
+    check_given(with_values(CourseOptions(), preset.values), set(preset.values))
+    json.dumps(dict(preset.values))
 
 
 @pytest.mark.parametrize("preset", OF_PAIRS, ids=lambda preset: preset.name)
