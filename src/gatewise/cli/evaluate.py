@@ -67,6 +67,10 @@ def evaluate(
     cut = _fractions(fractions)
     opened = open_any(run, opening, "evaluate")
     if isinstance(opened, ExecuteRun):
+        if fractions != "1" or batch_size != 1 or errors != "strict":
+            raise OptionError(
+                "--fractions, --batch-size, --errors: for texts, found a run of execute"
+            )
         return evaluate_execute(opened, data, part, programs, opening.engine, json=json)
     if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
         raise OptionError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
+from gatewise.cli.options import with_flag_names
 from gatewise.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -52,17 +53,21 @@ def evaluate_execute(
         return _given(opened, data, engine, json=json)
     if options.plot is not None:
         plots.check(options.plot)
-    cells = opened.table(
-        numbers(options.lengths, "--lengths"),
-        numbers(options.nestings, "--nestings"),
-        examples=options.examples,
-        part="test" if part == "all" else part,
-        engine=engine,
-    )
+    part = "test" if part == "all" else part
+    try:
+        cells = opened.table(
+            numbers(options.lengths, "--lengths"),
+            numbers(options.nestings, "--nestings"),
+            examples=options.examples,
+            part=part,
+            engine=engine,
+        )
+    except OptionError as error:
+        raise with_flag_names(error, ("part", "examples", "nestings")) from None
     if json:
         documents = [dataclasses.asdict(cell) for cell in cells]
         document = {"run": str(opened.path), "step": opened.step, "task": opened.course.task}
-        screen.out_json(document | {"part": "test" if part == "all" else part, "cells": documents})
+        screen.out_json(document | {"part": part, "cells": documents})
     else:
         screen.out(tables(cells, opened.course.task == "programs"))
     if options.plot is not None:
