@@ -157,6 +157,28 @@ def test_taken_up_in_the_middle_of_an_epoch_the_bits_are_the_same(
         assert torch.equal(value, parts.tensors[name]), name
 
 
+def test_a_stream_is_learned(tmp_path: Path) -> None:
+    """Two digits, said again: most of what was never seen is right after 250 windows."""
+    training = TrainOptions(steps=250, lr=0.01, eval_every=250, checkpoint_seconds=None)
+    learner = execute_learner(
+        CourseOptions(
+            task="memorise",
+            form="stream",
+            digits=2,
+            curriculum="baseline",
+            examples=1280,
+            valid_examples=10,
+        ),
+        EncoderDecoderOptions(embedding_size=32, hidden_size=48),
+        ExecuteBatchOptions(batch_size=32, bptt=20),
+        training,
+    )
+    with RunFolder.create(tmp_path / "run") as run:
+        found = train(learner, run, training)
+    assert found.valid["character_accuracy"] > 0.7
+    assert found.valid["nats_per_token"] < 0.8
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_figures_do_not_depend_on_the_batch_size(form: str) -> None:
     learner = make(TrainOptions(steps=1), form=form)

@@ -27,7 +27,7 @@ def evaluate(
         Parameter(
             allow_leading_hyphen=True,
             help="Texts or pairs, as `gatewise train` of this mapping takes them. Without any: the "
-            "figures that were measured while it was trained.",
+            "figures that were measured while it was trained; of a run of execute, examples made here.",
         ),
     ] = [],  # noqa: B006
     /,
