@@ -238,7 +238,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             _preset(
                 "execute",
                 "generated programs, six minutes on one CPU core",
-                "measured here: docs/execute.md, dev/LOG.md",
+                "a small network of this project; measured for four minutes: docs/execute.md",
                 mapping="execute",
                 **_EXECUTE,
                 task="programs",
