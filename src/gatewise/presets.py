@@ -242,7 +242,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 mapping="execute",
                 **_EXECUTE,
                 task="programs",
-                curriculum="combined",
+                curriculum="mix",
                 hidden_size=256,
                 lr=3e-3,
                 minutes=6.0,

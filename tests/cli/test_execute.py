@@ -42,7 +42,7 @@ def test_nothing_is_needed(gatewise: Any, tmp_path: Path) -> None:
     called = gatewise("train", "execute", "--out", out, *FEW, "--steps", "5", "--json")
     assert called.status == 0, called.err
     assert (
-        "no data needed: programs of up to length 2, nesting 2, curriculum combined" in called.err
+        "no data needed: programs of up to length 2, nesting 2, curriculum mix" in called.err
     )
     found = json.loads(called.out)
     assert found["steps"] == 5
