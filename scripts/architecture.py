@@ -19,7 +19,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 STAGES = (
     ("ground", "what everything may use", ("errors", "types", "modes", "folders")),
     ("one step", "what a cell computes, and what is read and set in it", ("cells",)),
-    ("", "", ("places", "probe", "noise")),
+    ("", "", ("places", "probe", "card", "noise")),
     ("engine", "how a plan is computed", ("engine",)),
     ("time", "the one entry point, layers, drop-ins", ("unrolling", "stack", "nn", "attention")),
     ("data", "text and tasks as streams and batches", ("text", "tasks")),

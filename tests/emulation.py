@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatewise.engine.cuda.driver import Driver
+from gatewise.card import Driver
+from gatewise.engine.closed import ClosedEngine
 from gatewise.engine.cuda.engine import CudaEngine
 
 FUNCTIONS = ("exp", "log", "log1p", "sqrt", "tanh", "fabs")
@@ -42,6 +43,9 @@ template <class A, class B> static inline A same_bits(B b) {
 }
 static inline float __uint_as_float(unsigned u) { return same_bits<float>(u); }
 static inline unsigned __float_as_uint(float v) { return same_bits<unsigned>(v); }
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
 static inline float half_to_float(unsigned short bits) { return same_bits<_Float16>(bits); }
 static inline unsigned short float_to_half(float v) {
   return same_bits<unsigned short>((_Float16)v);
@@ -284,5 +288,6 @@ def emulate(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no C++ compiler to emulate a card with")
     choose = sys.modules["gatewise.engine.choose"]
     engine = CudaEngine(platform())
-    order = tuple(engine if e.name == "cuda" else e for e in choose.ORDER)
+    stand_ins = {"cuda": engine, "closed": ClosedEngine(engine)}
+    order = tuple(stand_ins.get(e.name, e) for e in choose.ORDER)
     monkeypatch.setattr(choose, "ORDER", order)

@@ -36,11 +36,13 @@ def chunked_however_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_TILE, "cpu", 4)
 
 
-@pytest.fixture(params=["compiled", "operators"])
+@pytest.fixture(params=["compiled", "operators", "masked"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The compiled softmax, where it serves, and torch's operators, which serve everywhere."""
-    if request.param == "operators":
+    """The compiled softmax, where it serves, torch's operators, which serve everywhere, and as on a card."""
+    if request.param != "compiled":
         monkeypatch.setattr("gatewise.losses.compiled.serves", lambda h, plan: False)
+    if request.param == "masked":
+        monkeypatch.setattr("gatewise.losses.linear._waits", lambda target: True)
     return str(request.param)
 
 
@@ -78,6 +80,7 @@ def test_equals_plain_formula(
         assert_close(actual, wanted, gradient=True)
 
 
+@pytest.mark.usefixtures("how")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_derivatives_of_first_and_second_order(reduction: str, smoothing: float) -> None:
@@ -150,6 +153,7 @@ def test_gradients_for_some_inputs_only() -> None:
     assert bias.grad is None
 
 
+@pytest.mark.usefixtures("how")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_graph_may_be_kept_and_read_twice(dtype: torch.dtype) -> None:
     h, weight, bias = inputs(dtype)
@@ -298,6 +302,7 @@ def test_no_targets_at_all(ignored: bool, dtype: torch.dtype) -> None:
     assert not weight.grad.any()
 
 
+@pytest.mark.usefixtures("how")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_of_ignored_targets_are_not_read(dtype: torch.dtype) -> None:
     h, weight, bias = inputs(dtype)

@@ -8,42 +8,41 @@ from typing import Any
 
 import pytest
 
+from gatewise.cli.train_forecast import SeriesOptions
+from gatewise.cli.train_tag import ColumnOptions
 from gatewise.errors import UnknownNameError
 from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
 from gatewise.mappings.course import CourseOptions
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.executing import ExecuteBatchOptions
+from gatewise.mappings.forecaster import ForecasterOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
+from gatewise.mappings.tagger import TaggerOptions
 from gatewise.presets import PRESETS, Preset, get_preset
 from gatewise.train import TextOptions, TrainOptions, check_names, with_values
 from gatewise.train.build import count_parameters
-from gatewise.train.execute import check_given
+from gatewise.train.forecasts import WindowOptions
 from gatewise.train.pairs import PairTextOptions
+from gatewise.train.tags import TagTextOptions
 
 OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping == "lm"]
-OF_PAIRS = [preset for preset in PRESETS.values() if preset.mapping == "translate"]
-OF_EXECUTION = [preset for preset in PRESETS.values() if preset.mapping == "execute"]
+
+OTHERS: dict[str, tuple[Any, ...]] = {
+    "translate": (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions),
+    "execute": (CourseOptions, EncoderDecoderOptions, ExecuteBatchOptions, TrainOptions),
+    "tag": (ColumnOptions, TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),
+    "forecast": (SeriesOptions, WindowOptions, ForecasterOptions, BatchOptions, TrainOptions),
+}
+"""Mapping -> its option dataclasses."""
 
 
-@pytest.mark.parametrize("preset", OF_EXECUTION, ids=lambda preset: preset.name)
-def test_values_of_execution_are_valid_options(preset: Preset) -> None:
-    kinds: tuple[Any, ...] = (
-        CourseOptions,
-        EncoderDecoderOptions,
-        ExecuteBatchOptions,
-        TrainOptions,
-    )
-    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    assert set(preset.values) <= names
-    for kind in kinds:
-        with_values(kind(), preset.values).validate()
-    check_given(with_values(CourseOptions(), preset.values), set(preset.values))
-    json.dumps(dict(preset.values))
-
-
-@pytest.mark.parametrize("preset", OF_PAIRS, ids=lambda preset: preset.name)
-def test_values_of_pairs_are_valid_options(preset: Preset) -> None:
-    kinds: tuple[Any, ...] = (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions)
+@pytest.mark.parametrize(
+    "preset",
+    [preset for preset in PRESETS.values() if preset.mapping in OTHERS],
+    ids=lambda preset: preset.name,
+)
+def test_values_of_other_mappings_are_valid_options(preset: Preset) -> None:
+    kinds = OTHERS[preset.mapping]
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     assert set(preset.values) <= names
     for kind in kinds:

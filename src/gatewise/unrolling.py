@@ -213,7 +213,7 @@ def zoneout_masks(
         return dict(zoneout)
     sizes = {s: weights.output_size if s == "h" else weights.hidden_size for s in law.states}
     return {
-        s: noise.drops(f"{path}.zoneout.{s}", (x.shape[0], x.shape[1], sizes[s]), p).to(x.device)
+        s: noise.drops(f"{path}.zoneout.{s}", (*x.shape[:2], sizes[s]), p, device=x.device)
         for s, p in zoneout.items()
     }
 

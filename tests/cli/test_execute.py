@@ -41,9 +41,7 @@ def test_nothing_is_needed(gatewise: Any, tmp_path: Path) -> None:
     out = tmp_path / "run"
     called = gatewise("train", "execute", "--out", out, *FEW, "--steps", "5", "--json")
     assert called.status == 0, called.err
-    assert (
-        "no data needed: programs of up to length 2, nesting 2, curriculum mix" in called.err
-    )
+    assert "no data needed: programs of up to length 2, nesting 2, curriculum mix" in called.err
     found = json.loads(called.out)
     assert found["steps"] == 5
     assert set(found["valid"]) >= {"character_accuracy", "exact", "length", "nesting"}

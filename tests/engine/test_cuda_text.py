@@ -14,11 +14,11 @@ from torch import Tensor
 
 import emulation
 import gatewise as gw
+from gatewise.card import driver
 from gatewise.cells.derive import RULES
 from gatewise.cells.equations import OPERATIONS
 from gatewise.engine.cpu.lanes import ON_LANES
 from gatewise.engine.cpu.layout import Layout, Variant
-from gatewise.engine.cuda import driver
 from gatewise.engine.cuda.kernel import Kind
 from gatewise.engine.cuda.lines import IN_C
 from gatewise.engine.cuda.source import program

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,8 +13,9 @@ from hypothesis import strategies as st
 import emulation
 import gatewise as gw
 import kernel_cases
+from gatewise.card import driver
 from gatewise.engine.cpu.layout import Layout, Variant
-from gatewise.engine.cuda import direction, driver, making
+from gatewise.engine.cuda import making
 from gatewise.engine.cuda.kernel import Kind
 from gatewise.engine.cuda.making import kernels_together
 from gatewise.engine.cuda.source import program_together
@@ -83,7 +87,7 @@ def test_sizes_and_columns(
 def test_step_by_step_where_it_is_not_chosen(
     cell: str, low: torch.dtype, launches: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direction, "_FEWEST_STEPS", 6)
+    monkeypatch.setattr(making, "_FEWEST_STEPS", 6)
     check(gw.Stack(kernel_cases.USERS.get(cell, cell), 3, 13), low, 5, 5, autocast=True)
     assert launches == []
 
@@ -154,3 +158,60 @@ def test_more_blocks_than_run_together_are_refused() -> None:
     platform.driver().run_together(function, [1], emulation.BLOCKS, 32, 0)
     with pytest.raises(EngineError, match="the CUDA driver refuses a kernel"):
         platform.driver().run_together(function, [1], emulation.BLOCKS + 1, 32, 0)
+
+
+# --- the choice -----------------------------------------------------------------------------------
+
+
+def chosen(stack: gw.Stack, x: torch.Tensor, **call: object) -> str:
+    return stack(x, **call).engine  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("low", LOW)
+def test_it_trains_in_16_bits_where_one_launch_takes_all_steps(
+    low: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["gatewise.engine.choose"], "_SAID", set())
+    dtype = getattr(torch, low)
+    stack, x = gw.Stack("lstm", 3, 5, 2), torch.zeros(4, 2, 3)
+    assert chosen(stack, x) == "closed"  # float32
+    with caplog.at_level(logging.INFO, logger="gatewise.engine"):
+        assert chosen(stack.to(dtype), x.to(dtype)) == "cuda"
+    assert (
+        "not closed, because cuda is faster in 16 bits where one launch takes all steps"
+        in caplog.text
+    )
+    if low == "bfloat16":
+        with torch.autocast("cpu", dtype):
+            assert chosen(stack.float(), x) == "cuda"
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
+def test_it_trains_nothing_that_one_launch_does_not_hold() -> None:
+    """Too few steps, too many columns or units, another cell, a projection."""
+    low = torch.bfloat16
+    stack, x = gw.Stack("lstm", 3, 5, dtype=low), torch.zeros(4, 2, 3, dtype=low)
+    wide = 16 * emulation.BLOCKS + 1
+    assert chosen(stack, x) == "cuda"
+    assert chosen(stack, x[:3]) == "closed"
+    assert chosen(stack, x[:, :1].expand(4, 257, 3)) == "closed"
+    assert chosen(gw.Stack("lstm", 3, [5, wide], dtype=low), x) == "closed"
+    assert chosen(gw.Stack("rnn_tanh", 3, 5, dtype=low), x) == "closed"
+    assert chosen(gw.Stack("lstm", 3, 5, proj_size=2, dtype=low), x) == "closed"
+
+
+def test_it_leaves_an_lstm_of_one_layer_that_needs_no_gradient_to_torch() -> None:
+    low = torch.bfloat16
+    stack, x = gw.Stack("lstm", 3, 5, dtype=low), torch.zeros(4, 2, 3, dtype=low)
+    deep = gw.Stack("gru", 3, 5, 2, dtype=low)
+    with torch.no_grad():
+        assert chosen(deep, x) == "cuda"
+        assert chosen(deep, x[:1]) == "closed"
+        assert chosen(gw.Stack("gru", 3, 5, dtype=low), x) == "cuda"
+        assert chosen(gw.Stack("lstm", 3, 5, bidirectional=True, dtype=low), x) == "cuda"
+        assert chosen(stack, x, lengths=[4, 2]) == "cuda"
+        assert chosen(stack, x) == "closed"
+        assert chosen(stack, x, record=gw.Record("f")) == "cuda"
+    stack.requires_grad_(False)
+    assert chosen(stack, x) == "closed"
+    assert chosen(stack, x.clone().requires_grad_()) == "cuda"

@@ -11,7 +11,8 @@ import torch
 
 import gatewise as gw
 import kernel_cases
-from gatewise.engine.cuda import driver
+from gatewise.card import driver
+from gatewise.noise import Noise
 from kernel_cases import CELLS, build, plans
 from parity import ENGINES
 
@@ -116,7 +117,25 @@ def test_what_is_chosen_on_a_card() -> None:
     stack, x = gw.Stack("lstm", 3, 64).cuda(), torch.zeros(16, 4, 3, device="cuda")
     assert stack(x).engine == "closed"
     assert stack(x, record=gw.Record("f")).engine == "cuda"
+    with torch.autocast("cuda", torch.bfloat16):
+        assert stack(x).engine == "cuda"
+        assert gw.Stack("lstm", 3, 4096, device="cuda")(x).engine == "closed"  # no card holds it
+        with torch.no_grad():
+            assert stack(x).engine == "closed"
     assert next(e for e in gw.engines() if e.name == "cuda").available
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (17, 3), (35, 20, 650), (33, 1031)])
+def test_masks_drawn_on_the_card_are_those_of_the_cpu(shape: tuple[int, ...]) -> None:
+    for seed, p in ((1, 0.5), (2**63 - 1, 0.2), (7, 0.0), (8, 1.0)):
+        found = Noise(seed).drops("layers.0.dropout", shape, p, device="cuda")
+        assert torch.equal(found.cpu(), Noise(seed).drops("layers.0.dropout", shape, p))
+        for dtype in (torch.float32, torch.float16):
+            here, there = (
+                Noise(seed).keep("a", shape, p, dtype=dtype, device=d) for d in ("cuda", "cpu")
+            )
+            assert here.device.type == "cuda"
+            assert torch.equal(here.cpu(), there)
 
 
 def test_the_card_s_own_code_is_made() -> None:

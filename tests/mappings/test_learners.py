@@ -14,6 +14,7 @@ from gatewise.checkpoint import RunFolder
 from gatewise.errors import DataError
 from gatewise.mappings.described import CaptionLearner, Described
 from gatewise.mappings.examples import BatchOptions
+from gatewise.mappings.forecaster import ForecasterOptions
 from gatewise.mappings.labelled import Labelled, VectorLearner, balanced
 from gatewise.mappings.learner import Learner
 from gatewise.mappings.pairs import PairLearner, Pairs
@@ -23,11 +24,15 @@ from gatewise.mappings.seq_to_vec_to_seq import (
     EncoderDecoderConfig,
     EncoderDecoderOptions,
 )
+from gatewise.mappings.tagged import Tagged, TagLearner
+from gatewise.mappings.tagger import Tagger, TaggerConfig, TaggerOptions
 from gatewise.mappings.vec_to_seq import CaptionConfig, CaptionOptions, VectorToSequence
 from gatewise.metrics.classes import ClassTally
 from gatewise.metrics.numbers import NumberTally
+from gatewise.tasks.histories import Histories, History
 from gatewise.text.ragged import Ragged
 from gatewise.train import TrainOptions, train
+from gatewise.train.forecasts import WindowOptions, forecast_learner
 
 V, BEGIN, END = 7, 0, 1
 SMALL: dict[str, Any] = {"embedding_size": 4, "hidden_size": 6, "dropout": 0.2}
@@ -77,11 +82,43 @@ def numbers(options: BatchOptions) -> Learner:
     return VectorLearner(model, parts, options, tally=NumberTally, kind="forecast")
 
 
+def tags(options: BatchOptions) -> Learner:
+    parts = {}
+    for k, name in enumerate(("train", "valid")):
+        forms = texts(23, k)
+        draws = np.random.default_rng(k)
+        own = Ragged(draws.integers(0, 3, len(forms.values)), forms.starts)
+        spelled = Ragged.of(
+            [draws.integers(1, 5, draws.integers(1, 4)) for _ in range(V)], np.int64
+        )
+        parts[name] = Tagged(forms, np.arange(V) % 5, spelled, own)
+    chosen = {**SMALL, "character_size": 3, "character_hidden": 2, "word_dropout": 0.2}
+    model = TaggerConfig.from_options(TaggerOptions(**chosen), 5, 5, 3)
+    return TagLearner(Tagger(model), parts, options, tags=["a", "b", "c"])
+
+
+def forecasts(options: BatchOptions) -> Learner:
+    values = np.random.default_rng(4).standard_normal(120)
+    values[17] = np.nan
+    found = Histories([History("v", values, np.zeros((120, 0)))], [])
+    learner = forecast_learner(
+        found,
+        WindowOptions(window=8, stride=4, fractions=(0.8, 0.2)),
+        ForecasterOptions(hidden_size=6, dropout=0.2),
+        options,
+        TrainOptions(steps=1, seed=1),
+    )
+    assert learner.positions == 23
+    return learner
+
+
 LEARNERS: dict[str, Callable[[BatchOptions], Learner]] = {
     "pairs": pairs,
     "captions": captions,
     "classes": classes,
     "numbers": numbers,
+    "tags": tags,
+    "forecasts": forecasts,
 }
 EACH = pytest.mark.parametrize("kind", LEARNERS)
 

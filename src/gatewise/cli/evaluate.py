@@ -9,7 +9,9 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.evaluate_execute import ExecuteData, ExecuteFlags, evaluate_execute
+from gatewise.cli.evaluate_forecasts import Measuring, MeasuringFlags, evaluate_forecasts
 from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
+from gatewise.cli.evaluate_tags import evaluate_tags
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
 from gatewise.errors import DataError, OptionError, unknown
@@ -26,8 +28,8 @@ def evaluate(
         list[str],
         Parameter(
             allow_leading_hyphen=True,
-            help="Texts or pairs, as `gatewise train` of this mapping takes them. Without any: the "
-            "figures that were measured while it was trained; of a run of execute, examples made here.",
+            help="Texts, pairs, sentences or series, as `gatewise train` of this mapping takes them. Without "
+            "any: the figures that were measured while it was trained; of a run of execute, examples made here.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -50,14 +52,15 @@ def evaluate(
     ] = "strict",
     pairs: PairFlags = PairData(),  # noqa: B008
     programs: ExecuteFlags = ExecuteData(),  # noqa: B008
+    measuring: MeasuringFlags = Measuring(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
     json: Json = False,
 ) -> int:
-    """Measure a model on data: what its predictions cost, and for translations BLEU and chrF.
+    """Measure a model on data: what its predictions cost, for translations BLEU and chrF, for tags F1.
 
     A text is read once, with the state carried from its beginning to its end.
     """
-    from gatewise.run import ExecuteRun, LanguageRun
+    from gatewise.run import ExecuteRun, ForecastRun, LanguageRun, TagRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -72,16 +75,18 @@ def evaluate(
                 "--fractions, --batch-size, --errors: for texts, found a run of execute"
             )
         return evaluate_execute(opened, data, part, programs, opening.engine, json=json)
+    if isinstance(opened, ForecastRun | TagRun) and (data or opened.config.get("embedded")):
+        _refuse_columns(opened, batch_size, errors)
+        if isinstance(opened, TagRun):
+            return evaluate_tags(opened, data, part, cut, opening.engine, json=json)
+        return evaluate_forecasts(opened, data, part, cut, measuring, opening.engine, json=json)
     if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
         raise OptionError(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "
             "of the validation part are shown as they were measured in training"
         )
     if data and not isinstance(opened, LanguageRun):
-        if batch_size != 1 or errors != "strict":
-            raise OptionError(
-                f"--batch-size and --errors: for a language model, found a run of {opened.mapping!r}"
-            )
+        _refuse_columns(opened, batch_size, errors)
         return evaluate_pairs(opened, data, part, cut, pairs, opening.engine, json=json)
     if data:
         assert isinstance(opened, LanguageRun)
@@ -105,6 +110,13 @@ def evaluate(
     else:
         _show(figures)
     return 0
+
+
+def _refuse_columns(opened: Run, batch_size: int, errors: str) -> None:
+    if batch_size != 1 or errors != "strict":
+        raise OptionError(
+            f"--batch-size and --errors: for a language model, found a run of {opened.mapping!r}"
+        )
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -132,10 +144,13 @@ def _one(splits: dict[str, Any], part: str) -> dict[str, Any]:
 
 def _recorded(path: Path, opened: Run) -> dict[str, Any]:
     """The validation figures that the run's log holds for this checkpoint."""
+    from gatewise.train import FIGURES
+
     folder = path if (path / "checkpoints").is_dir() else opened.path.parent.parent
     for record in reversed(validations(folder)):
         if record.get("step") == opened.step:
-            return {name: record.get(name) for name in _FIGURES}
+            own = {name: record[name] for name in FIGURES if record.get(name) is not None}
+            return {name: record.get(name) for name in _FIGURES} if "tokens" in record else own
     raise DataError(
         f"{path}: expected figures of step {opened.step:,} in its log, found none: "
         "name a text to measure it on"
@@ -164,8 +179,12 @@ _FIGURES = {
 
 
 def _show(figures: dict[str, dict[str, Any]]) -> None:
+    from gatewise.train import FIGURES
+
     rows = [["", *figures]]
-    for name, words in _FIGURES.items():
+    known = {name: figure.unit for name, figure in FIGURES.items()} | _FIGURES
+    found = {name for each in figures.values() for name in each}
+    for name, words in ((n, w) for n, w in known.items() if n in found):
         rows.append([words, *(_number(each.get(name)) for each in figures.values())])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:

@@ -13,8 +13,10 @@ from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, RunPath, open_run, say_notes
 from gatewise.errors import OptionError
 
-if TYPE_CHECKING:  # only the name: the page of help must not wait for torch
+if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
+    from gatewise.export import OnnxReport
     from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
+    from gatewise.run import Run
 
 
 def export(
@@ -103,8 +105,6 @@ def _rounded(
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
     from gatewise.checkpoint import load_checkpoint
-    from gatewise.export import export_onnx
-    from gatewise.mappings.seq_to_seq import LanguageModel
     from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
     from gatewise.run import load
 
@@ -114,12 +114,10 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
         raise OptionError(f"{to.parent} is no folder: expected one to write {to.name} into")
     opened = load(run, checkpoint, "cpu", "float32")
     say_notes(opened.notes)
-    tokenizer, model = load_checkpoint(opened.path).tokenizer_json, opened.model
-    if isinstance(model, EncoderDecoder):
-        return _onnx_pair(model, tokenizer, opened.step, to)
-    if not isinstance(model, LanguageModel):
-        raise OptionError(f"{run}: a run of mapping {opened.mapping!r} cannot become ONNX")
-    report = export_onnx(model, to, tokenizer_json=tokenizer)
+    if isinstance(opened.model, EncoderDecoder):
+        tokenizer = load_checkpoint(opened.path).tokenizer_json
+        return _onnx_pair(opened.model, tokenizer, opened.step, to)
+    report = _written(opened, to)
     return {
         "path": str(report.path),
         "format": "onnx",
@@ -129,6 +127,26 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
         "inputs": report.inputs,
         "outputs": report.outputs,
     }
+
+
+def _written(opened: Run, to: Path) -> OnnxReport:
+    """The model of a run in one file."""
+    from gatewise.export import export_onnx
+    from gatewise.export.forecaster import export_forecaster_onnx
+    from gatewise.export.tagger import export_tagger_onnx
+    from gatewise.mappings.course import TOKENIZER
+    from gatewise.mappings.seq_to_seq import LanguageModel
+    from gatewise.run import ExecuteRun, ForecastRun, LanguageRun, TagRun
+
+    if isinstance(opened, ForecastRun):
+        return export_forecaster_onnx(opened.model, to, scaling=opened.scaling.to_dict())
+    if isinstance(opened, TagRun):
+        return export_tagger_onnx(opened.model, to, tokenizer_json=opened.tokens.to_json())
+    if isinstance(opened, LanguageRun):
+        return export_onnx(opened.model, to, tokenizer_json=opened.tokenizer.to_json())
+    if isinstance(opened, ExecuteRun) and isinstance(opened.model, LanguageModel):
+        return export_onnx(opened.model, to, tokenizer_json=TOKENIZER.to_json())
+    raise OptionError(f"--format onnx: a run of mapping {opened.mapping!r} has no such form")
 
 
 def _onnx_pair(

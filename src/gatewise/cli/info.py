@@ -140,9 +140,17 @@ def _config(config: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+_MOST = 12
+"""Entries of a part of the settings that are shown; of a run on many series there is a scale for each."""
+
+
 def _figures(record: dict[str, Any]) -> str:
     names = ("nats_per_token", "bits_per_character", "perplexity")
     shown = [f"{name.replace('_', ' ')} {record[name]:.4f}" for name in names if record.get(name)]
+    if not shown:
+        from gatewise.train import figures_line
+
+        shown = [figures_line(record)]
     return f"step {record.get('step'):,}: " + ", ".join(shown)
 
 
@@ -151,6 +159,8 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, dict) and len(value) > _MOST:
+        return f"{{{len(value):,} entries}}"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} {_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):

@@ -8,6 +8,12 @@ MAPPINGS = {
     "lm": "A language model: what comes next in a text.\n\n"
     "Stops at --epochs, --minutes or --steps, whichever comes first. Ctrl-C saves the run, and "
     "--resume goes on where it stopped; with --epochs or --steps as if it never had.",
+    "tag": "A tagger: a tag for each word of a sentence.\n\n"
+    "Learns from columns of words and tags (CoNLL), counts tags, and spans as conlleval does. It stops and "
+    "resumes as `gatewise train lm` does.",
+    "forecast": "A forecaster: how series of numbers go on.\n\n"
+    "Learns from columns of tables, one step ahead, and runs freely from there. It stops and resumes as "
+    "`gatewise train lm` does.",
     "translate": "An encoder-decoder: a sequence into a vector, and a sequence from it.\n\n"
     "Learns from pairs of texts. --attention none is the single vector; dot, general and additive "
     "look back at every step of the source. It stops and resumes as `gatewise train lm` does.",

@@ -18,10 +18,10 @@ from gatewise.cli.training import (
     Out,
     Resume,
     check_folder,
+    check_same_data,
     run_training,
     show_result,
 )
-from gatewise.errors import OptionError
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
 from gatewise.tasks.numbers import number_pairs
@@ -131,7 +131,7 @@ def train_translate(
     chosen = FORM.settings(Settings, FORM.values(out if resume else None, preset, config, flags))
     chosen.validate()
     if resume:
-        _check_same_kind(out, data)
+        check_same_data(out, data, "numbers")
     pairs = chosen.files.read(data)
     for note in pairs.notes:
         screen.say(note)
@@ -174,22 +174,6 @@ def numbers() -> ParallelText:
     found = number_pairs()
     said = "no data given: using numbers in words and their digits, made here"
     return ParallelText(found.parts, [said, *found.notes])
-
-
-def _check_same_kind(out: Path, data: list[str]) -> None:
-    """Raise OptionError if a run on data is to go on without them, or one without on data."""
-    if not RunFolder.open(out).checkpoints():
-        return
-    embedded = load_checkpoint(out, "latest").config.get("embedded")
-    if embedded is False and not data:
-        raise OptionError(
-            f"--resume: the run in {out} was begun on data, found none: name the same data again"
-        )
-    if embedded is True and data:
-        raise OptionError(
-            f"--resume: the run in {out} was begun without data, on embedded numbers, found "
-            f"{data[0]}: leave the data out, or begin another run with a new --out"
-        )
 
 
 def _stored_sides(out: Path) -> Sides | None:

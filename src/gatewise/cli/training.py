@@ -127,6 +127,30 @@ def check_folder(out: Path, *, resume: bool) -> None:
         RunFolder.create(out).close()
 
 
+def check_same_data(out: Path, data: list[str], made: str) -> None:
+    """Refuse to take up a run on data without them, or one on what is made here with data.
+
+    Args:
+        out: the run folder.
+        data: what was given now.
+        made: what a run without data learns from, for the message: "numbers".
+    Raises:
+        OptionError: if the run was begun otherwise.
+    """
+    if not RunFolder.open(out).checkpoints():
+        return
+    embedded = load_checkpoint(out, "latest").config.get("embedded")
+    if embedded is False and not data:
+        raise OptionError(
+            f"--resume: the run in {out} was begun on data, found none: name the same data again"
+        )
+    if embedded is True and data:
+        raise OptionError(
+            f"--resume: the run in {out} was begun without data, on embedded {made}, found {data[0]}: "
+            "leave the data out, or begin another run with a new --out"
+        )
+
+
 def run_training(
     learner: Learner,
     training: TrainOptions,

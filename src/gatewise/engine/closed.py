@@ -18,9 +18,13 @@ from gatewise import cells
 from gatewise.cells.base import Law
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cpu.engine import CompiledEngine, has_wide_registers
+from gatewise.engine.cuda.engine import CudaEngine, wants_gradients
 
 _OUTRUN = {cells.LSTM.law: 1 << 18, cells.GRU.law: 1 << 17}
 """Steps x columns x units from which on the compiled engine was measured to train faster (gatewise bench)."""
+
+_OUTRUN_ON_A_CARD = (cells.LSTM.law, cells.GRU.law)
+"""Cells of which our kernels were measured to be faster where one launch takes all steps (benchmarks/gpu.py)."""
 
 Kernel: TypeAlias = "Callable[..., Any]"
 
@@ -34,6 +38,11 @@ _KERNELS: tuple[tuple[Law, Kernel, Kernel], ...] = (
 
 # torch says once that a projected LSTM is not oneDNN's; it is nothing a user could act on.
 warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN", UserWarning)
+
+
+def _is_persistent(plan: Plan) -> bool:
+    """Whether cuDNN can have a kernel of all steps for it, which is as fast without gradients."""
+    return plan.lengths is None and [d.law for d in plan.directions] == [cells.LSTM.law]
 
 
 def _kernels(law: Law) -> tuple[Kernel, Kernel] | None:
@@ -55,10 +64,17 @@ def _lstm_autocasts(dtype: torch.dtype) -> bool:
 
 
 class ClosedEngine:
-    """torch.nn.RNN, LSTM and GRU's kernels."""
+    """torch.nn.RNN, LSTM and GRU's kernels.
+
+    Args:
+        cuda: the engine that is faster with some nets on a card. Default: none.
+    """
 
     name = "closed"
     summary = "torch's own RNN, LSTM and GRU kernels: no record, control, reset or zoneout"
+
+    def __init__(self, cuda: CudaEngine | None = None) -> None:
+        self._cuda = cuda
 
     def available(self) -> str | None:
         """It is part of torch."""
@@ -93,16 +109,27 @@ class ClosedEngine:
         return None
 
     def reluctance(self, plan: Plan, x: Tensor) -> str | None:
-        """Where registers are of 64 bytes, our own kernels train LSTMs and GRUs faster."""
+        """Where our own kernels are faster: in 16 bits on a card, and in training on wide registers."""
+        if x.dtype == torch.float64:
+            return None
+        if self._outrun_on_a_card(plan, x):
+            return "cuda is faster in 16 bits where one launch takes all steps"
         units = max(d.weights.hidden_size for d in plan.directions)
         least = max(_OUTRUN.get(d.law, sys.maxsize) for d in plan.directions)
         small = x.shape[0] < 2 or x.shape[0] * x.shape[1] * units < least
-        if small or not plan.grad or x.dtype == torch.float64:
+        if small or not plan.grad:
             return None
         compiled = CompiledEngine()
         if compiled.available() or compiled.refusal(plan, x) or not has_wide_registers():
             return None
         return "compiled trains a net of this size faster on this processor"
+
+    def _outrun_on_a_card(self, plan: Plan, x: Tensor) -> bool:
+        if self._cuda is None or any(d.law not in _OUTRUN_ON_A_CARD for d in plan.directions):
+            return False
+        if _is_persistent(plan) and not wants_gradients(plan, x):
+            return False
+        return self._cuda.runs_together(plan, x)
 
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan: one kernel call where nothing stands between the layers."""

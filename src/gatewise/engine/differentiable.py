@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -39,7 +40,17 @@ def differentiable(
 
     Autocast is off within the passes: they know their dtypes. Gradients of gradients go through `again`.
     """
+    if not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in inputs):
+        with _without_autocast(inputs):
+            return make(inputs).forward(inputs)
     return _Function.apply(make, again, *inputs)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _without_autocast(inputs: Sequence[Tensor | None]) -> AbstractContextManager[object]:
+    """A block in which autocast is off; entering one costs more than asking."""
+    kind = next(t for t in inputs if t is not None).device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 class _Function(torch.autograd.Function):
@@ -52,7 +63,7 @@ class _Function(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.again, ctx.device = again, next(t for t in inputs if t is not None).device.type
         ctx.save_for_backward(*inputs)
-        with torch.autocast(ctx.device, enabled=False):
+        with _without_autocast(inputs):
             ctx.passes = make(inputs)
             return ctx.passes.forward(inputs)  # type: ignore[no-any-return]
 

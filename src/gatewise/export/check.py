@@ -52,7 +52,7 @@ def _difference(model: LanguageModel, session: Any, steps: int, batch: int) -> f
         for s in state_tensors(model.zero_state(batch))
     ]
     with evaluating(model), torch.inference_mode():
-        out = model(tokens, _state_like(model, batch, given))
+        out = model(tokens, state_like(model.zero_state(batch), given))
     assert out.logits is not None
     expected = [out.logits, *state_tensors(out.state)]
     names = [i.name for i in session.get_inputs()]
@@ -62,8 +62,8 @@ def _difference(model: LanguageModel, session: Any, steps: int, batch: int) -> f
     return max(float((e - torch.from_numpy(f)).abs().max()) for e, f in pairs)
 
 
-def _state_like(model: LanguageModel, batch: int, flat: Sequence[Tensor]) -> State:
-    """The tensors `flat` in the form of the model's state."""
+def state_like(zero: State, flat: Sequence[Tensor]) -> State:
+    """The tensors `flat` in the form of the state `zero`."""
     rest = list(flat)
 
     def fill(state: State) -> State:
@@ -71,4 +71,4 @@ def _state_like(model: LanguageModel, batch: int, flat: Sequence[Tensor]) -> Sta
             return rest.pop(0)
         return None if state is None else tuple(fill(part) for part in state)
 
-    return fill(model.zero_state(batch))
+    return fill(zero)

@@ -8,7 +8,6 @@ The encoder takes ``tokens`` (S, B) int64 and ``lengths`` (B,) int32, and gives 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,84 +16,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise import __version__
 from gatewise.attention import Attention
 from gatewise.engine.base import Direction
-from gatewise.errors import EngineError, FailedError, OptionError
+from gatewise.errors import FailedError
 from gatewise.export import OnnxReport, _has, _need_onnx
-from gatewise.export.writer import OPERATORS, OPSET, Writer
+from gatewise.export.parts import TOLERANCE, PartWriter, refuse
 from gatewise.mappings.seq_to_vec_to_seq import Encoded, EncoderDecoder
 from gatewise.modes import evaluating
+from gatewise.stack import Stack
 from gatewise.types import state_tensors
 
-_TOLERANCE = 1e-3
 _CASES = (([4], 1), ([7, 3, 1], 3), ([20, 20], 2))
 """(lengths of the sources, tokens written) that are compared."""
 
 
-class PairWriter(Writer):
-    """What both graphs have in common: declared values, and the model around the nodes."""
+class PairWriter(PartWriter):
+    """What both graphs have in common: the model around them."""
 
-    def __init__(self, onnx: Any, model: EncoderDecoder, part: Any) -> None:
-        super().__init__(onnx, part)
-        self.inputs, self.outputs = [], []
+    def __init__(self, onnx: Any, model: EncoderDecoder, stack: Stack) -> None:
+        super().__init__(onnx, model.config, stack)
         self.pair = model
-        self.config = model.config
-
-    def write(self, tokenizer_json: str | None = None) -> Any:
-        """The whole model."""
-        raise NotImplementedError
-
-    def take(self, name: str, kind: str, shape: list[int | str]) -> str:
-        """An input of the graph."""
-        element = getattr(self._onnx.TensorProto, kind)
-        self.inputs.append(name)
-        self._values_in.append(self._onnx.helper.make_tensor_value_info(name, element, shape))
-        return name
-
-    def give(self, value: str, name: str, shape: list[int | str]) -> None:
-        """An output of the graph."""
-        self._rename(value, name)
-        self.outputs.append(name)
-        element = self._onnx.TensorProto.FLOAT
-        self._values_out.append(self._onnx.helper.make_tensor_value_info(name, element, shape))
-
-    def linear(self, x: str, name: str, weight: Tensor, bias: Tensor | None) -> str:
-        """x W^T + b."""
-        found = self._matmul(x, name, weight)
-        return found if bias is None else self.node("Add", found, self._store(f"{name}_bias", bias))
-
-    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """A node with one result."""
-        return str(self._node(op, inputs, **attributes))
-
-    def numbers(self, *values: int) -> str:
-        """A constant row of whole numbers."""
-        return self._store("_".join(["row", *map(str, values)]), list(values))
-
-    def document(self, tokenizer_json: str | None) -> Any:
-        """The whole ONNX model of the nodes so far."""
-        helper = self._onnx.helper
-        graph = helper.make_graph(
-            self._nodes, "gatewise", self._values_in, self._values_out, self._initializers
-        )
-        opset = [helper.make_opsetid("", OPSET)]
-        proto = helper.make_model(
-            graph, opset_imports=opset, producer_name="gatewise", producer_version=__version__
-        )
-        proto.ir_version = 9
-        properties = {"gatewise.config": json.dumps(self.config.to_dict())}
-        if tokenizer_json is not None:
-            properties["gatewise.tokenizer"] = tokenizer_json
-        helper.set_model_props(proto, properties)
-        return proto
 
 
 class EncoderWriter(PairWriter):
     """The graph that reads a source."""
 
     def __init__(self, onnx: Any, model: EncoderDecoder) -> None:
-        super().__init__(onnx, model, _Part(model.encoder))
+        super().__init__(onnx, model, model.encoder)
 
     def write(self, tokenizer_json: str | None = None) -> Any:
         """The whole model."""
@@ -168,7 +116,7 @@ class DecoderWriter(PairWriter):
     """The graph that writes."""
 
     def __init__(self, onnx: Any, model: EncoderDecoder) -> None:
-        super().__init__(onnx, model, _Part(model.decoder.stack))
+        super().__init__(onnx, model, model.decoder.stack)
 
     def write(self, tokenizer_json: str | None = None) -> Any:
         """The whole model."""
@@ -240,13 +188,6 @@ def _rows(linear: Any) -> int:
     return int(linear.weight.shape[0])
 
 
-class _Part:
-    """A stack as `Writer` looks at a model."""
-
-    def __init__(self, stack: Any) -> None:
-        self.stack = stack
-
-
 def paths_of(path: Path | str) -> tuple[Path, Path]:
     """The two files that are made for ``model.onnx``: model.encoder.onnx and model.decoder.onnx."""
     path = Path(path)
@@ -273,7 +214,7 @@ def export_pair_onnx(
         EngineError: if ONNX has no operator for the cell or the options.
     """
     onnx = _need_onnx()
-    _refuse(model)
+    refuse(model.encoder, model.embedding.weight, model.config.zoneout)
     writers: tuple[PairWriter, ...] = (EncoderWriter(onnx, model), DecoderWriter(onnx, model))
     finals = paths_of(path)
     drafts = [final.with_name(f".{final.name}.{os.getpid()}") for final in finals]
@@ -297,19 +238,6 @@ def export_pair_onnx(
     return first, second
 
 
-def _refuse(model: EncoderDecoder) -> None:
-    law = model.encoder.directions()[0].law
-    if law.name not in OPERATORS:
-        known = ", ".join(OPERATORS)
-        raise EngineError(f"ONNX has no operator for the cell {law.name}: expected one of {known}")
-    if model.config.zoneout:
-        raise EngineError("ONNX's operators have no zoneout: train without it to export")
-    if model.embedding.weight.dtype != torch.float32:
-        raise OptionError(
-            f"expected a model in float32, found {model.embedding.weight.dtype}: use model.float()"
-        )
-
-
 def compare_pair(model: EncoderDecoder, encoder: Path, decoder: Path) -> float:
     """The largest difference of states, weights and scores between the model and both files.
 
@@ -327,10 +255,10 @@ def compare_pair(model: EncoderDecoder, encoder: Path, decoder: Path) -> float:
     worst = 0.0
     for lengths, steps in _CASES:
         worst = max(worst, _difference(model, sessions, lengths, steps))
-    if not worst <= _TOLERANCE:
+    if not worst <= TOLERANCE:
         raise FailedError(
             f"the exported model differs by {worst:.2g} from the original (expected at most "
-            f"{_TOLERANCE:.0e}): please report it with the run's config.json"
+            f"{TOLERANCE:.0e}): please report it with the run's config.json"
         )
     return worst
 

@@ -32,6 +32,7 @@ class Writer:
     def __init__(self, onnx: Any, model: Any) -> None:
         self._onnx = onnx
         self._model = model
+        self._prefix = ""  # of the names of weights, where there are several nets
         self._lengths = ""  # name of the columns' lengths; "": all steps are valid
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
@@ -114,7 +115,7 @@ class Writer:
         self, x: str, layer: Sequence[Direction], before: dict[str, str]
     ) -> tuple[str, dict[str, str]]:
         op, order, attributes = OPERATORS[layer[0].law.name]
-        prefix, size = layer[0].path, layer[0].weights.hidden_size
+        prefix, size = self._prefix + layer[0].path, layer[0].weights.hidden_size
         w, r, b = (
             self._store(f"{prefix}.{kind}", torch.stack(parts))
             for kind, parts in zip(

@@ -82,6 +82,8 @@ def linear_cross_entropy(
             ignore_index=ignore_index,
             label_smoothing=label_smoothing,
         )
+    if reduction != "none" and _waits(target):
+        return _masked(h, weight, bias, target, reduction, ignore_index, plan)
     size, kept = len(target), None
     if not all_count:
         kept = (target != ignore_index).nonzero()[:, 0]
@@ -92,6 +94,35 @@ def linear_cross_entropy(
     count = float(len(target))
     factor = 1.0 if reduction == "sum" else 1 / count if count else float("nan")
     return _apply(h, weight, bias, target, factor, plan)
+
+
+def _waits(target: Tensor) -> bool:
+    """Whether to ask how many targets count would wait for a device."""
+    return target.device.type != "cpu"
+
+
+def _masked(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    reduction: str,
+    ignore_index: int,
+    plan: Plan,
+) -> Tensor:
+    """The sum or the mean over the targets that count, all rows computed.
+
+    Numbers go in by `masked_fill`: `where` would bring them to the device, and wait.
+    """
+    left = target == ignore_index
+    h, target = h.masked_fill(left[:, None], 0), target.masked_fill(left, 0)
+    counts = ~left
+    total = _apply(h, weight, bias, target, 1.0, plan, counts)
+    if reduction == "sum":
+        return total
+    number = counts.sum()
+    mean = total / number.clamp(min=1)
+    return mean + torch.zeros_like(total).masked_fill_(number == 0, torch.nan)
 
 
 def plain_linear_cross_entropy(
@@ -129,15 +160,20 @@ def _apply(
     target: Tensor,
     factor: float | None,
     plan: Plan,
+    counts: Tensor | None = None,
 ) -> Tensor:
     wanted = [t is not None and t.requires_grad for t in (h, weight, bias)]
     if torch.is_grad_enabled() and any(wanted):
         result: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-            h, weight, bias, target, factor, plan
+            h, weight, bias, target, factor, plan, counts
         )
         return result
     losses, _ = _compute(h, weight, bias, target, None, 1.0, plan, (False, False, False))
-    return losses if factor is None else losses.sum() * factor
+    return losses if factor is None else _total(losses, counts) * factor
+
+
+def _total(losses: Tensor, counts: Tensor | None) -> Tensor:
+    return (losses if counts is None else losses.masked_fill(~counts, 0)).sum()
 
 
 def _compute(
@@ -156,7 +192,7 @@ def _compute(
 
 
 class _Chunked(torch.autograd.Function):
-    """Row losses (factor None), or factor times their sum."""
+    """Row losses (factor None), or factor times the sum of those that count (None: all)."""
 
     @staticmethod
     def forward(
@@ -167,33 +203,34 @@ class _Chunked(torch.autograd.Function):
         target: Tensor,
         factor: float | None,
         plan: Plan,
+        counts: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(h, weight, bias, target)
+        ctx.save_for_backward(h, weight, bias, target, counts)
         ctx.factor, ctx.plan, ctx.gradients = factor, plan, None
         if factor is None:  # the row weights are known only in the backward pass
             none = (False, False, False)
             return _compute(h, weight, bias, target, None, 1.0, plan, none)[0]
         wants = ctx.needs_input_grad[:3]
-        losses, ctx.gradients = _compute(h, weight, bias, target, None, factor, plan, wants)
-        return losses.sum() * factor
+        losses, ctx.gradients = _compute(h, weight, bias, target, counts, factor, plan, wants)
+        return _total(losses, counts) * factor
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
-        h, weight, bias, target = ctx.saved_tensors
+        h, weight, bias, target, counts = ctx.saved_tensors
         wants = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():  # create_graph: the gradient itself must be differentiable
-            return *_plain_gradients(ctx, grad, wants), None, None, None
+            return *_plain_gradients(ctx, grad, wants), None, None, None, None
         if ctx.factor is None:
             _, found = _compute(h, weight, bias, target, grad, 1.0, ctx.plan, wants)
-            return *_narrowed(found, (h, weight, bias)), None, None, None
+            return *_narrowed(found, (h, weight, bias)), None, None, None, None
         found, ctx.gradients = ctx.gradients, None
         if found is None:  # a second pass over a retained graph: they were handed over in the first
-            _, found = _compute(h, weight, bias, target, None, ctx.factor, ctx.plan, wants)
+            _, found = _compute(h, weight, bias, target, counts, ctx.factor, ctx.plan, wants)
         scaled = grad.device.type != "cpu" or grad.item() != 1
         parts = [p if p is None or not scaled else p.mul_(grad.to(p.dtype)) for p in found]
         # a loss scaler's factor must come before the gradients are made narrow
-        return *_narrowed(parts, (h, weight, bias)), None, None, None
+        return *_narrowed(parts, (h, weight, bias)), None, None, None, None
 
 
 def _narrowed(
@@ -206,14 +243,14 @@ def _narrowed(
 
 def _plain_gradients(ctx: Any, grad: Tensor, wants: tuple[bool, ...]) -> list[Tensor | None]:
     """The gradients through the plain formula, as a graph."""
-    h, weight, bias, target = ctx.saved_tensors
+    h, weight, bias, target, counts = ctx.saved_tensors
     plan = ctx.plan
     narrow = plan.matmul != plan.accumulate and weight.dtype == plan.accumulate
     with torch.autocast(h.device.type, plan.matmul if narrow else None, enabled=narrow):
         losses = plain_linear_cross_entropy(
             h, weight, bias, target, reduction="none", label_smoothing=plan.smoothing
         )
-    loss = losses if ctx.factor is None else losses.sum() * ctx.factor
+    loss = losses if ctx.factor is None else _total(losses, counts) * ctx.factor
     inputs = [t for t, want in zip((h, weight, bias), wants, strict=True) if want]
     found = iter(torch.autograd.grad(loss, inputs, grad.to(loss.dtype), create_graph=True))
     return [next(found) if want else None for want in wants]

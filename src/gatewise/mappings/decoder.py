@@ -205,7 +205,7 @@ class Decoder(nn.Module):
         out = self(tokens, state, memory, vector, engine=engine)
         own = torch.cat((tokens[:1], out.logits.argmax(-1)[:-1]))
         share = self.options.scheduled_sampling
-        swap = Noise.draw().drops("sampling", tuple(tokens.shape), share).to(tokens.device)
+        swap = Noise.draw().drops("sampling", tuple(tokens.shape), share, device=tokens.device)
         swap[0] = False
         return torch.where(swap, own, tokens)
 

@@ -81,7 +81,10 @@ def clip_gradients(
 def _norms(grads: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The norm of all gradients together, and of each, (parameters,); at least float32."""
     device = grads[0].device
-    norms = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).to(device) for g in grads])
+    if _alike(grads):
+        norms = torch.stack(torch._foreach_norm(grads, 2, _wide(grads[0])))
+    else:
+        norms = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).to(device) for g in grads])
     total = torch.linalg.vector_norm(norms)
     if device.type == "cpu" and not bool(total.isfinite()):
         # squares overflow float32 from 1e19 on: finite gradients must not pass for infinite ones
@@ -100,8 +103,16 @@ def _scale(grads: list[Tensor], total: Tensor, limit: float) -> None:
     factor = torch.where(total.isfinite(), factor, torch.ones_like(factor))
     if factor.device.type == "cpu" and float(factor) == 1:
         return
+    if _alike(grads):
+        torch._foreach_mul_(grads, factor.to(grads[0].dtype))
+        return
     for grad in grads:
         grad.mul_(factor.to(grad.device, grad.dtype))
+
+
+def _alike(grads: list[Tensor]) -> bool:
+    """Whether all are of one dtype and device: few calls then serve them all."""
+    return len({(g.dtype, g.device) for g in grads}) == 1
 
 
 def _check(name: str, value: float | None) -> None:

@@ -11,21 +11,29 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import execute, language, translate
+from gatewise.run import execute, forecast, language, tag, translate
 from gatewise.run.base import Run, place
 from gatewise.run.execute import ExecuteRun, Execution
+from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
+from gatewise.run.tag import Tagging, TagReading, TagRun
 from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
     "ExecuteRun",
     "Execution",
+    "Forecast",
+    "ForecastReading",
+    "ForecastRun",
     "LanguageRun",
     "PairReading",
     "Reading",
     "Run",
+    "TagReading",
+    "TagRun",
+    "Tagging",
     "TranslateRun",
     "Translation",
     "load",
@@ -35,6 +43,8 @@ MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "lm": language.build,
     "translate": translate.build,
     "execute": execute.build,
+    "tag": tag.build,
+    "forecast": forecast.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 

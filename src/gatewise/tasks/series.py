@@ -19,7 +19,7 @@ from gatewise.tasks.tables import Table, matching, read_table
 from gatewise.tasks.ts import read_ts
 from gatewise.text.ragged import Ragged
 
-__all__ = ["Series", "read_npz", "read_series"]
+__all__ = ["Series", "groups_of", "read_npz", "read_series"]
 
 
 def read_series(
@@ -58,7 +58,7 @@ def read_series(
     table = read_table(path)
     if not len(table):
         raise DataError(f"{path}: expected rows below the names of the columns, found none")
-    groups = _groups(table, id, time)
+    groups = groups_of(table, id, time)
     outcome = label or target
     special = [name for name in (id, time, outcome) if name]
     columns = matching(table, channels, special)
@@ -81,8 +81,17 @@ def _long(table: Table, columns: list[str], groups: dict[str, list[int]]) -> Rag
     return Ragged.of([values[rows] for rows in groups.values()], np.float32)
 
 
-def _groups(table: Table, id: str | None, time: str | None) -> dict[str, list[int]]:
-    """The rows of each series, in the order of time."""
+def groups_of(table: Table, id: str | None, time: str | None) -> dict[str, list[int]]:
+    """The rows of each series, in the order of time.
+
+    Args:
+        table: long, or without `id` wide: each row a series of its own.
+        id: the column that says which series a row belongs to.
+        time: the column to sort by; default: the order of the rows.
+    Raises:
+        DataError: with the line, if a series has a time twice, or a row none.
+        OptionError: if there is a column of times without one of ids.
+    """
     if id is None:
         if time:
             raise OptionError(f"{table.name}: a column of times needs a column of ids beside it")

@@ -21,10 +21,13 @@ FIGURES: Mapping[str, Figure] = {
     "nats": Figure(4, "nats"),
     "accuracy": Figure(4, "accuracy"),
     "macro_f1": Figure(4, "macro-F1"),
+    "span_f1": Figure(4, "span F1"),
     "character_accuracy": Figure(4, "of characters right"),
     "exact": Figure(4, "of answers right"),
     "rmse": Figure(4, "RMSE"),
     "mae": Figure(4, "MAE"),
+    "mase": Figure(4, "MASE"),
+    "crps": Figure(4, "CRPS"),
     "bleu": Figure(2, "BLEU"),
 }
 """Name in the summary of a tally -> how it is shown; in this order."""

@@ -19,12 +19,14 @@ from gatewise.checkpoint import RunFolder
 from gatewise.errors import Interrupted, OptionError
 from gatewise.mappings.learner import Adapting, Batch, Figures, Learner, Loss
 from gatewise.train.options import TrainOptions
+from gatewise.train.replay import Passes, Replayed, Run, can_be_recorded
 from gatewise.train.result import TrainResult
 from gatewise.train.session import Session
 from gatewise.train.signals import StopSignals
 from gatewise.train.state import carry
 from gatewise.train.trouble import blame, check_skips, is_finite, judge
 from gatewise.train.watch import Evaluated, Watcher
+from gatewise.types import State
 
 REFRESH = 0.2  # seconds between progress events
 
@@ -95,6 +97,10 @@ class _Loop(Session):
         super().__init__(learner, run, options, watcher, rank)
         self.exchange = exchange
         self._shown_at = 0.0
+        self._compute: Run = self._passes
+        if exchange is None and can_be_recorded(learner, self.device):
+            parameters = [p for p in self.model.parameters() if p.requires_grad]
+            self._compute = Replayed(self._passes, parameters, self.notice)
 
     def run_to_end(self) -> TrainResult:
         """Train, evaluate, save; the result."""
@@ -136,12 +142,9 @@ class _Loop(Session):
         """One step: forward, backward, update; or, if it is not finite, none."""
         counters = self.counters
         batch = self.learner.batch(counters.epoch, counters.position)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            loss = self.learner.loss(batch, self.state)
-        loss.loss.backward()  # type: ignore[no-untyped-call]
-        if self.exchange is not None:
-            self.exchange([p.grad for p in self.model.parameters() if p.grad is not None])
-        nats, self.norm = _numbers(loss.nats, self.rule.clip())
+        found = self._compute(batch, self.state)
+        loss = found.loss
+        nats, self.norm = _numbers(loss.nats, found.norm)
         self.engine = loss.engine
         self._advance(batch)
         if math.isfinite(nats) and math.isfinite(self.norm):
@@ -154,6 +157,15 @@ class _Loop(Session):
         self.rule.clear()
         if counters.position == 0:
             self.state = None
+
+    def _passes(self, batch: Batch, state: State) -> Passes:
+        """Forward and backward; the gradients clipped."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            loss = self.learner.loss(batch, state)
+        loss.loss.backward()  # type: ignore[no-untyped-call]
+        if self.exchange is not None:
+            self.exchange([p.grad for p in self.model.parameters() if p.grad is not None])
+        return Passes(loss, self.rule.clip())
 
     def _advance(self, batch: Batch) -> None:
         counters = self.counters

@@ -14,15 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gatewise.card import Platform
 from gatewise.engine.arguments import Arguments
 from gatewise.engine.cuda.kernel import Kind
-from gatewise.engine.cuda.making import Kernel, Kernels, KernelsTogether, Platform, kernels_together
+from gatewise.engine.cuda.making import (
+    Kernel,
+    Kernels,
+    KernelsTogether,
+    kernels_together,
+    pays_together,
+)
 from gatewise.engine.cuda.together import COLUMNS, Split
 from gatewise.engine.differentiable import differentiable
 from gatewise.engine.preparing import Setting
-
-_FEWEST_STEPS = 4  # fewer do not pay for loading the weights
-_MOST_COLUMNS = 256  # more are products that fill a card
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +181,11 @@ class _Run:
         law, bias = self.law, b_ih
         if not self.layout.apart and law.recurrent_blocks:
             assert b_hh is not None
-            places = [law.pre.index(n) for n in law.recurrent_blocks]
+            if law.recurrent_blocks == law.pre:
+                return self._low(b_ih + b_hh)
             rows = bias.view(len(law.pre), -1).clone()
-            rows[places] += b_hh.view(len(places), -1)
+            for place, row in enumerate(b_hh.view(len(law.recurrent_blocks), -1)):
+                rows[law.pre.index(law.recurrent_blocks[place])] += row
             bias = rows.flatten()
         return self._low(bias)
 
@@ -265,7 +271,7 @@ class _Run:
 
     def _together(self) -> KernelsTogether | None:
         """The kernels that run all steps in one launch, where that is quicker."""
-        if self.steps < _FEWEST_STEPS or self.batch > _MOST_COLUMNS:
+        if not pays_together(self.steps, self.batch):
             return None
         job = self.job
         return kernels_together(

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gatewise.card import Card, Platform
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cuda.direction import Dtypes, Job, run
-from gatewise.engine.cuda.making import Card, Platform, kernels
+from gatewise.engine.cuda.making import kernels, pays_together, splits
 from gatewise.engine.layers import Part, Rules, run_layers
 from gatewise.engine.preparing import prepare, refusal_of_plan
 from gatewise.engine.recorder import collect
@@ -27,7 +28,10 @@ class CudaEngine:
     """
 
     name = "cuda"
-    summary = "CUDA kernels from the cell's equations: every gate read and set, on NVIDIA cards"
+    summary = (
+        "CUDA kernels from the cell's equations: every gate read and set, on NVIDIA cards; "
+        "in 16 bits before closed"
+    )
 
     def __init__(self, platform: Platform | None = None) -> None:
         self._platform = Card() if platform is None else platform
@@ -54,9 +58,27 @@ class CudaEngine:
             return "a single step is quicker on torch's operators"
         return None
 
+    def runs_together(self, plan: Plan, x: Tensor) -> bool:
+        """Whether it runs the plan, and one launch takes all steps of each direction."""
+        if x.device.type != self._platform.device or not pays_together(x.shape[0], x.shape[1]):
+            return False
+        if self.available() or self.refusal(plan, x):
+            return False
+        kind, grad = Dtypes.of(x, autocast_dtype(x)).kind, wants_gradients(plan, x)
+        return all(
+            splits(self._platform, d.law, kind, d.weights.hidden_size, grad, x.device) is not None
+            for d in plan.directions
+        )
+
     def run(self, plan: Plan, x: Tensor, states: States) -> Result:
         """Run the plan layer by layer."""
         return run_layers(plan, x, states, partial(_run, self._platform))
+
+
+def wants_gradients(plan: Plan, x: Tensor) -> bool:
+    """Whether a gradient of x or of a weight can be asked for."""
+    weights = (w for d in plan.directions for w in (x, d.weights.ih, d.weights.hh))
+    return plan.grad and any(w.requires_grad for w in weights)
 
 
 def _refusal_of_sizes(direction: Direction, x: Tensor, low: torch.dtype | None) -> str | None:

@@ -3,85 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from ctypes import c_void_p
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import torch
 
+from gatewise.card import Launch, Platform
 from gatewise.cells.base import Law
 from gatewise.engine.cpu.layout import Layout, Variant
-from gatewise.engine.cuda.driver import Driver, Launch, compile_text, driver, nvrtc
 from gatewise.engine.cuda.kernel import Entry, Kind, Program
 from gatewise.engine.cuda.source import program, program_together
 from gatewise.engine.cuda.together import LOW, Split, split
 
 _THREADS = 128  # of a block: small, so that a small batch still spreads over the card
-
-
-class Platform(Protocol):
-    """Where kernels run: a card, or what stands in for one in a test."""
-
-    device: str
-    """The type of torch device whose tensors it reads."""
-
-    def available(self) -> str | None:
-        """None if it can run on this machine, else why not."""
-
-    def compile(self, text: str, device: torch.device) -> bytes:
-        """What `driver` can load."""
-
-    def driver(self) -> Driver:
-        """What loads and launches."""
-
-    def stream(self, device: torch.device) -> int:
-        """The queue in which torch works on the device."""
-
-    def here(self, device: torch.device) -> AbstractContextManager[object]:
-        """Makes the device the current one."""
-
-    def together(self, device: torch.device) -> int:
-        """How many blocks can wait for each other and use its tensor cores; 0: none."""
-
-    def __hash__(self) -> int:
-        """Kernels are kept by where they run."""
-
-
-class Card:
-    """An NVIDIA card, through NVRTC and the CUDA driver."""
-
-    device = "cuda"
-
-    @staticmethod
-    @cache
-    def _available() -> str | None:
-        if torch.version.hip is not None or torch.version.cuda is None:
-            return "this torch is not built for CUDA"
-        if not torch.cuda.is_available():
-            return "there is no CUDA device"
-        return None if nvrtc() is not None else "NVRTC, which compiles for the card, was not found"
-
-    def available(self) -> str | None:
-        return self._available()
-
-    def compile(self, text: str, device: torch.device) -> bytes:
-        return compile_text(text, torch.cuda.get_device_capability(device))
-
-    def driver(self) -> Driver:
-        return driver()
-
-    def stream(self, device: torch.device) -> int:
-        return int(torch.cuda.current_stream(device).cuda_stream)
-
-    def here(self, device: torch.device) -> AbstractContextManager[object]:
-        return torch.cuda.device(device)
-
-    def together(self, device: torch.device) -> int:
-        if torch.cuda.get_device_capability(device) < (8, 0):
-            return 0
-        return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 @dataclass(frozen=True)
@@ -136,18 +71,37 @@ class KernelsTogether:
     backward: tuple[Kernel, Split] | None
 
 
+_FEWEST_STEPS = 4  # fewer do not pay for loading the weights
+_MOST_COLUMNS = 256  # more are products that fill a card
+
+
+def pays_together(steps: int, batch: int) -> bool:
+    """Whether one launch of all steps is quicker than a launch for each."""
+    return steps >= _FEWEST_STEPS and batch <= _MOST_COLUMNS
+
+
+@cache
+def splits(
+    platform: Platform, law: Law, kind: Kind, size: int, grad: bool, device: torch.device
+) -> tuple[Split, Split | None] | None:
+    """How the weights of H = `size` lie on a card, forward and (with `grad`) backward; None: not at all."""
+    blocks, most = len(law.recurrent_blocks), platform.together(device)
+    if kind.low not in LOW or not blocks:
+        return None
+    there = split(size, blocks, size, most)
+    back = split(size, 1, blocks * size, most) if grad else None
+    return None if there is None or (back is None and grad) else (there, back)
+
+
 @cache
 def kernels_together(
     platform: Platform, layout: Layout, kind: Kind, size: int, device: torch.device
 ) -> KernelsTogether | None:
     """The same for H = `size`, with the weights held on the card; None where it cannot hold them."""
-    blocks, most = len(layout.law.recurrent_blocks), platform.together(device)
-    if kind.low not in LOW or not blocks:
+    held = splits(platform, layout.law, kind, size, layout.variant.grad, device)
+    if held is None:
         return None
-    there = split(size, blocks, size, most)
-    back = split(size, 1, blocks * size, most) if layout.variant.grad else None
-    if there is None or (back is None and layout.variant.grad):
-        return None
+    there, back = held
     found = _load(platform, program_together(layout, kind, there, back), device)
     backward = None if back is None else (found["backward"], back)
     return KernelsTogether((found["forward"], there), backward)
