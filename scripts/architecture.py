@@ -26,7 +26,7 @@ STAGES = (
     ("cost", "what is minimised, how, how it is measured", ("losses", "optim", "metrics")),
     ("mappings", "models: sequences and vectors to sequences and vectors", ("mappings",)),
     ("a run", "learning that can be stopped and taken up", ("checkpoint", "gradients")),
-    ("", "", ("presets", "train")),
+    ("", "", ("presets", "train", "sklearn")),
     ("use", "what a trained model is for", ("step", "generate", "novelty", "stream")),
     ("", "", ("complete", "run", "export", "bench")),
     ("faces", "where people and programs come in", ("serve", "studio", "cli")),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.evaluate_classes import ClassData, ClassFlags, evaluate_classes
 from gatewise.cli.evaluate_execute import ExecuteData, ExecuteFlags, evaluate_execute
 from gatewise.cli.evaluate_forecasts import Measuring, MeasuringFlags, evaluate_forecasts
 from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
@@ -28,8 +29,9 @@ def evaluate(
         list[str],
         Parameter(
             allow_leading_hyphen=True,
-            help="Texts, pairs, sentences or series, as `gatewise train` of this mapping takes them. Without "
-            "any: the figures that were measured while it was trained; of a run of execute, examples made here.",
+            help="Texts, pairs, sentences, examples or series, as `gatewise train` of this mapping takes "
+            "them. Without any: the figures that were measured while it was trained; of a classifier its "
+            "own validation and test parts, measured now; of a run of execute, examples made here.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -53,14 +55,15 @@ def evaluate(
     pairs: PairFlags = PairData(),  # noqa: B008
     programs: ExecuteFlags = ExecuteData(),  # noqa: B008
     measuring: MeasuringFlags = Measuring(),  # noqa: B008
+    classes: ClassFlags = ClassData(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
     json: Json = False,
 ) -> int:
-    """Measure a model on data: what its predictions cost, for translations BLEU and chrF, for tags F1.
+    """Measure a model on data: costs, BLEU and chrF of translations, F1 of tags and classes, errors.
 
     A text is read once, with the state carried from its beginning to its end.
     """
-    from gatewise.run import ExecuteRun, ForecastRun, LanguageRun, TagRun
+    from gatewise.run import ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -74,12 +77,19 @@ def evaluate(
             raise OptionError(
                 "--fractions, --batch-size, --errors: for texts, found a run of execute"
             )
-        return evaluate_execute(opened, data, part, programs, opening.engine, json=json)
+        plot = classes.plot
+        return evaluate_execute(opened, data, part, programs, plot, opening.engine, json=json)
     if isinstance(opened, ForecastRun | TagRun) and (data or opened.config.get("embedded")):
         _refuse_columns(opened, batch_size, errors)
         if isinstance(opened, TagRun):
             return evaluate_tags(opened, data, part, cut, opening.engine, json=json)
         return evaluate_forecasts(opened, data, part, cut, measuring, opening.engine, json=json)
+    if isinstance(opened, ClassifyRun):
+        if batch_size != 1 or errors != "strict" or fractions != "1":
+            raise OptionError(
+                "--batch-size, --fractions and --errors: for other mappings, found a run of 'classify'"
+            )
+        return evaluate_classes(opened, data, part, classes, opening.engine, json=json)
     if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
         raise OptionError(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "

@@ -32,9 +32,6 @@ class ExecuteData:
     examples: int = 1000
     """Examples of each length and nesting."""
 
-    plot: Path | None = None
-    """Draw the tables as a heat map (.png, .svg, .pdf)."""
-
 
 ExecuteFlags = Annotated[ExecuteData, Parameter(name="*", group="Programs")]
 
@@ -44,6 +41,7 @@ def evaluate_execute(
     data: Sequence[str],
     part: str,
     options: ExecuteData,
+    plot: Path | None,
     engine: str,
     *,
     json: bool,
@@ -51,8 +49,8 @@ def evaluate_execute(
     """Figures of generated examples as tables or a document, or of given lines."""
     if data:
         return _given(opened, data, engine, json=json)
-    if options.plot is not None:
-        plots.check(options.plot)
+    if plot is not None:
+        plots.check(plot)
     part = "test" if part == "all" else part
     try:
         cells = opened.table(
@@ -70,9 +68,9 @@ def evaluate_execute(
         screen.out_json(document | {"part": part, "cells": documents})
     else:
         screen.out(tables(cells, opened.course.task == "programs"))
-    if options.plot is not None:
-        plots.heat(options.plot, heat_panels(cells), "length", "nesting")
-        screen.say(f"drawn: {options.plot}")
+    if plot is not None:
+        plots.heat(plot, heat_panels(cells), "length", "nesting")
+        screen.say(f"drawn: {plot}")
     return 0
 
 

@@ -134,12 +134,21 @@ def _written(opened: Run, to: Path) -> OnnxReport:
     from gatewise.export import export_onnx
     from gatewise.export.forecaster import export_forecaster_onnx
     from gatewise.export.tagger import export_tagger_onnx
+    from gatewise.export.vectors import export_vector_onnx
     from gatewise.mappings.course import TOKENIZER
     from gatewise.mappings.seq_to_seq import LanguageModel
-    from gatewise.run import ExecuteRun, ForecastRun, LanguageRun, TagRun
+    from gatewise.run import ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
 
     if isinstance(opened, ForecastRun):
         return export_forecaster_onnx(opened.model, to, scaling=opened.scaling.to_dict())
+    if isinstance(opened, ClassifyRun):
+        tokenizer = opened.reader.tokenizer
+        return export_vector_onnx(
+            opened.model,
+            to,
+            tokenizer_json=None if tokenizer is None else tokenizer.to_json(),
+            metadata=opened.reader.to_dict(),
+        )
     if isinstance(opened, TagRun):
         return export_tagger_onnx(opened.model, to, tokenizer_json=opened.tokens.to_json())
     if isinstance(opened, LanguageRun):

@@ -1,4 +1,4 @@
-"""Pictures of results by matplotlib (the extra `plot`): attention, maps of vectors, heat maps of tables."""
+"""Pictures by matplotlib (the extra `plot`): attention, maps of vectors, classes, numbers, heat maps."""
 
 from __future__ import annotations
 
@@ -120,6 +120,84 @@ def heat(path: Path, panels: Sequence[Any], across: str, down: str) -> None:
         axes.set_ylabel(down)
         axes.set_title(title, fontsize=9)
         axes.tick_params(length=0)
+    _save(figure, path)
+
+
+def confusion(
+    path: Path,
+    classes: Sequence[str],
+    counts: Any,
+    reliability: Sequence[dict[str, Any]],
+    title: str,
+) -> None:
+    """A confusion matrix, shaded by the share of each true class, and beside it the calibration.
+
+    Args:
+        path: of the picture.
+        classes: their names.
+        counts: examples by (true, predicted), (C, C).
+        reliability: certainty and accuracy of each bin, as `ClassTally.reliability` gives them.
+        title: of which examples it is.
+    """
+    size = max(3.2, 0.36 * len(classes) + 1.2)
+    figure = _figure(size + 4.0, size)
+    left, right = figure.subplots(1, 2, width_ratios=[size, 3.4])
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    left.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*counts.nonzero(), strict=True):
+        color = "white" if shares[row, column] > 0.55 else "black"
+        text = str(counts[row, column])
+        left.text(column, row, text, ha="center", va="center", fontsize=6.5, color=color)
+    names = [_plain(one) for one in classes]
+    left.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    left.set_yticks(range(len(names)), names)
+    left.tick_params(length=0, labelsize=8)
+    left.set(xlabel="predicted", ylabel="true", title=title)
+    sure = [one["certainty"] for one in reliability]
+    right.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+    right.plot(sure, [one["accuracy"] for one in reliability], marker="o", color="#36648b")
+    right.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="certainty", ylabel="share that is right")
+    right.set_title("calibration")
+    right.set_box_aspect(1)
+    _save(figure, path)
+
+
+def predictions(path: Path, truth: Any, values: Any, title: str) -> None:
+    """Predicted numbers over the true ones."""
+    figure = _figure(5, 5)
+    axes = figure.add_subplot()
+    axes.scatter(truth, values, s=8, color="#36648b")
+    ends = [min(truth.min(), values.min()), max(truth.max(), values.max())]
+    axes.plot(ends, ends, color="#bbbbbb", linewidth=1)
+    axes.set(xlabel="true", ylabel="predicted", title=title)
+    _save(figure, path)
+
+
+def over_steps(path: Path, tokens: Sequence[str], scores: Any, classes: Sequence[str]) -> None:
+    """What is said after each step, (T, K): probabilities of the likeliest classes, or numbers.
+
+    Args:
+        path: of the picture.
+        tokens: what is read at each step.
+        scores: (T, K).
+        classes: names of the K classes; none: numbers.
+    """
+    letters = len(tokens) <= 40
+    figure = _figure(max(5.0, 1.8 + _CELL * len(tokens)) if letters else 9, 3.6)
+    axes = figure.add_subplot()
+    values = scores.numpy()
+    if not classes:
+        axes.plot(values[:, 0], color="#36648b")
+        axes.set_ylabel("number")
+    else:
+        for k in (-values.max(0)).argsort()[:6]:
+            axes.plot(values[:, k], marker="o" if letters else None, label=_plain(classes[k]))
+        axes.set(ylim=(0, 1.02), ylabel="probability")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    if letters and all(len(token) <= 12 for token in tokens):
+        axes.set_xticks(range(len(tokens)), [_plain(token) for token in tokens])
+    else:
+        axes.set_xlabel("steps read")
     _save(figure, path)
 
 

@@ -14,6 +14,10 @@ MAPPINGS = {
     "forecast": "A forecaster: how series of numbers go on.\n\n"
     "Learns from columns of tables, one step ahead, and runs freely from there. It stops and resumes as "
     "`gatewise train lm` does.",
+    "classify": "A classifier: a class or a number of texts and series.\n\n"
+    "Reads folders with one file per class, tables, .npz and .ts. Settings are chosen on a validation "
+    "part of what is trained on; a test part is only measured by `gatewise eval`. It stops and resumes "
+    "as `gatewise train lm` does.",
     "translate": "An encoder-decoder: a sequence into a vector, and a sequence from it.\n\n"
     "Learns from pairs of texts. --attention none is the single vector; dot, general and additive "
     "look back at every step of the source. It stops and resumes as `gatewise train lm` does.",

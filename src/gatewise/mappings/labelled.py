@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import DataError
-from gatewise.mappings.examples import BatchOptions
+from gatewise.mappings.examples import BatchOptions, in_order
 from gatewise.mappings.learner import Batch, Figures, Loss
 from gatewise.mappings.learning import Array, ExampleLearner
 from gatewise.mappings.seq_to_vec import SequenceToVector
+from gatewise.modes import evaluating
+from gatewise.probe import Control
 from gatewise.text.ragged import Ragged, lengths_of
 from gatewise.types import State
 
@@ -131,6 +133,37 @@ class VectorLearner(ExampleLearner[Labelled, VectorTally]):
     def tokenizer_json(self) -> str | None:
         """The tokenizer of texts."""
         return self.tokenizer
+
+
+@torch.inference_mode()
+def said_of(
+    model: SequenceToVector,
+    inputs: Ragged,
+    *,
+    engine: str = "auto",
+    control: Control | None = None,
+    batch_size: int = 128,
+) -> Array:
+    """What a model says of sequences, (n, K) float64: probabilities of classes, or numbers.
+
+    Args:
+        model: on the device where it is to run.
+        inputs: ids or numbers.
+        engine: of the recurrent layers.
+        control: what to set in the gates.
+        batch_size: sequences at once; changes speed and memory only.
+    """
+    found = np.empty((len(inputs), model.config.outputs))
+    device = model.decoder.weight.device
+    with evaluating(model):
+        for rows in in_order(inputs.lengths, batch_size) if len(inputs) else ():
+            x = inputs.padded(rows).to(device)
+            x = x if x.is_floating_point() else x.long()
+            out = model(x, lengths_of(inputs, rows).to(device), engine=engine, control=control)
+            scores = out.scores.double()
+            chances = scores.softmax(-1) if model.config.target == "class" else scores
+            found[rows] = chances.cpu().numpy()
+    return found
 
 
 def balanced(targets: Array, classes: int) -> list[float]:

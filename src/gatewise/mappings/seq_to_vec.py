@@ -25,6 +25,9 @@ from gatewise.mappings.tokens import check_tokens
 from gatewise.probe import Control, Record, Records
 from gatewise.types import State
 
+_PREFIXES = 64
+"""Prefixes that are read at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VectorOptions(RecurrentOptions):
@@ -203,9 +206,14 @@ class SequenceToVector(nn.Module):
         steps, batch = x.shape[:2]
         found = []
         for column in range(batch):
-            prefixes = x[:, column : column + 1].expand(-1, steps, *x.shape[2:])
-            ends = torch.arange(1, steps + 1, device=x.device)
-            found.append(self(prefixes, ends, engine=engine).scores)
+            scores = []
+            for first in range(0, steps, _PREFIXES):
+                last = min(first + _PREFIXES, steps)
+                ends = torch.arange(first + 1, last + 1, device=x.device)
+                prefix = x[:last, column : column + 1]
+                prefixes = prefix.expand(-1, len(ends), *x.shape[2:])
+                scores.append(self(prefixes, ends, engine=engine).scores)
+            found.append(torch.cat(scores) if scores else x.new_zeros(0, self.config.outputs))
         return torch.stack(found, 1)
 
     def loss(

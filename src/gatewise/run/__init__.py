@@ -11,8 +11,9 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import execute, forecast, language, tag, translate
+from gatewise.run import classify, execute, forecast, language, tag, translate
 from gatewise.run.base import Run, place
+from gatewise.run.classify import ClassifyRun, Prediction, VectorReading
 from gatewise.run.execute import ExecuteRun, Execution
 from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
@@ -22,6 +23,7 @@ from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "ClassifyRun",
     "ExecuteRun",
     "Execution",
     "Forecast",
@@ -29,6 +31,7 @@ __all__ = [
     "ForecastRun",
     "LanguageRun",
     "PairReading",
+    "Prediction",
     "Reading",
     "Run",
     "TagReading",
@@ -36,10 +39,12 @@ __all__ = [
     "Tagging",
     "TranslateRun",
     "Translation",
+    "VectorReading",
     "load",
 ]
 
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
+    "classify": classify.build,
     "lm": language.build,
     "translate": translate.build,
     "execute": execute.build,

@@ -51,10 +51,11 @@ class Labelled:
         return Labelled([self.texts[k] for k in rows], [self.labels[k] for k in rows])
 
 
-def read_folder(folder: str | Path) -> Labelled:
+def read_folder(folder: str | Path, *, repeats: bool = False) -> Labelled:
     """The files of a folder, one example a line; a file's name without its ending is the class.
 
-    A repeated example of a class is left out; one that stands in several classes stays in each.
+    A repeated example of a class is left out, unless `repeats` keeps it; one that stands in several
+    classes stays in each.
 
     Raises:
         DataError: if the folder holds no examples, or of one class only.
@@ -67,10 +68,12 @@ def read_folder(folder: str | Path) -> Labelled:
         label = path.name.removesuffix(".gz").rsplit(".", 1)[0]
         for number, line in enumerate(lines_of(read_text(path)), 1):
             rows.append((line.strip(), label, f"{path}, line {number}"))
-    return _labelled(str(folder), rows)
+    return _labelled(str(folder), rows, repeats)
 
 
-def read_labelled(path: str | Path, text: str = "text", label: str = "label") -> Labelled:
+def read_labelled(
+    path: str | Path, text: str = "text", label: str = "label", *, repeats: bool = False
+) -> Labelled:
     """A table with a column of texts and one of labels: CSV, TSV, JSONL, Parquet.
 
     Raises:
@@ -80,15 +83,15 @@ def read_labelled(path: str | Path, text: str = "text", label: str = "label") ->
     table = read_table(path)
     columns = (table.texts(text), table.texts(label), table.lines)
     rows = [(t.strip(), c.strip(), f"{path}, line {n}") for t, c, n in zip(*columns, strict=True)]
-    return _labelled(str(path), rows)
+    return _labelled(str(path), rows, repeats)
 
 
-def _labelled(name: str, rows: Sequence[tuple[str, str, str]]) -> Labelled:
+def _labelled(name: str, rows: Sequence[tuple[str, str, str]], repeats: bool) -> Labelled:
     found = Labelled([], [])
     seen: set[tuple[str, str]] = set()
     for text, label, where in rows:
         reason = EMPTY if not text else NO_LABEL if not label else ""
-        if reason or (text, label) in seen:
+        if reason or ((text, label) in seen and not repeats):
             found.skipped.add(where, reason or REPEATED)
             continue
         seen.add((text, label))
@@ -103,10 +106,6 @@ def _labelled(name: str, rows: Sequence[tuple[str, str, str]]) -> Labelled:
 def split_by_text(data: Labelled, share: float = 0.2, seed: int = 0) -> tuple[Labelled, Labelled]:
     """(train, test): of each class `share` of its texts for the test, no text on both sides.
 
-    All examples of one text go to one side. The texts are put in groups by the set of their
-    classes, and each group is shuffled and cut, so that every class keeps its share; a group of
-    one stays in the training part, where something can be learnt of it.
-
     Args:
         data: the examples.
         share: of the test, above 0 and below 1.
@@ -114,24 +113,43 @@ def split_by_text(data: Labelled, share: float = 0.2, seed: int = 0) -> tuple[La
     Raises:
         OptionError: if the share is not one.
     """
+    train, test = split_rows(data.texts, data.labels, share, seed)
+    return data.take(train), data.take(test)
+
+
+def split_rows(
+    keys: Sequence[str], labels: Sequence[str], share: float = 0.2, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """The examples of (train, test): of each class `share` of its keys for the test.
+
+    All examples of one key go to one side. The keys are put in groups by the set of their
+    classes, and each group is shuffled and cut, so that every class keeps its share; a group of
+    one stays in the training part, where something can be learnt of it.
+
+    Args:
+        keys: what must not stand on both sides: texts, or the contents of series.
+        labels: the class of each.
+        share, seed: as of `split_by_text`.
+    """
     if not 0 < share < 1:
         raise OptionError(f"expected a share of the test above 0 and below 1, found {share}")
     classes: dict[str, set[str]] = defaultdict(set)
-    for text, label in zip(data.texts, data.labels, strict=True):
-        classes[text].add(label)
+    for key, label in zip(keys, labels, strict=True):
+        classes[key].add(label)
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for text, labels in classes.items():
-        groups[tuple(sorted(labels))].append(text)
+    for key, several in classes.items():
+        groups[tuple(sorted(several))].append(key)
     rng = np.random.default_rng(seed)
     test: set[str] = set()
-    for key in sorted(groups):
-        texts = sorted(groups[key])
-        order = rng.permutation(len(texts))
-        test.update(texts[k] for k in order[: round(share * len(texts)) if len(texts) > 1 else 0])
+    for group in sorted(groups):
+        members = sorted(groups[group])
+        order = rng.permutation(len(members))
+        count = round(share * len(members)) if len(members) > 1 else 0
+        test.update(members[k] for k in order[:count])
     sides: tuple[list[int], list[int]] = ([], [])
-    for k, text in enumerate(data.texts):
-        sides[text in test].append(k)
-    return data.take(sides[0]), data.take(sides[1])
+    for k, key in enumerate(keys):
+        sides[key in test].append(k)
+    return sides
 
 
 def rare(data: Labelled, least: int = 2) -> list[str]:

@@ -19,7 +19,7 @@ from gatewise.tasks.tables import Table, matching, read_table
 from gatewise.tasks.ts import read_ts
 from gatewise.text.ragged import Ragged
 
-__all__ = ["Series", "groups_of", "read_npz", "read_series"]
+__all__ = ["Series", "groups_of", "read_npz", "read_series", "series_of"]
 
 
 def read_series(
@@ -55,7 +55,22 @@ def read_series(
         return read_ts(path)
     if label and target:
         raise OptionError("expected a column of labels or one of targets, found both")
-    table = read_table(path)
+    return series_of(
+        read_table(path), label=label, target=target, id=id, time=time, channels=channels
+    )
+
+
+def series_of(
+    table: Table,
+    *,
+    label: str | None = None,
+    target: str | None = None,
+    id: str | None = None,
+    time: str | None = None,
+    channels: Sequence[str] | None = None,
+) -> Series:
+    """The series of a table; see `read_series`."""
+    path = table.name
     if not len(table):
         raise DataError(f"{path}: expected rows below the names of the columns, found none")
     groups = groups_of(table, id, time)
