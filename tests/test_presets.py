@@ -12,7 +12,9 @@ from gatewise.cli.train_forecast import SeriesOptions
 from gatewise.cli.train_tag import ColumnOptions
 from gatewise.errors import UnknownNameError
 from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
+from gatewise.mappings.course import CourseOptions
 from gatewise.mappings.examples import BatchOptions
+from gatewise.mappings.executing import ExecuteBatchOptions
 from gatewise.mappings.forecaster import ForecasterOptions
 from gatewise.mappings.seq_to_vec import VectorOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
@@ -29,6 +31,7 @@ OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping ==
 
 OTHERS: dict[str, tuple[Any, ...]] = {
     "translate": (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions),
+    "execute": (CourseOptions, EncoderDecoderOptions, ExecuteBatchOptions, TrainOptions),
     "classify": (ReadingOptions, VectorOptions, BatchOptions, TrainOptions),
     "tag": (ColumnOptions, TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),
     "forecast": (SeriesOptions, WindowOptions, ForecasterOptions, BatchOptions, TrainOptions),

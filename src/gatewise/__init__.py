@@ -32,7 +32,7 @@ _HOME = {
     "unroll": "gatewise.unrolling",
     "where": "gatewise.cells.equations",
 }
-_MODULES = ("cells", "errors", "nn")
+_MODULES = ("cells", "errors", "nn", "tasks")
 
 __all__ = [
     "Control",
@@ -56,12 +56,13 @@ __all__ = [
     "softplus",
     "sqrt",
     "tanh",
+    "tasks",
     "unroll",
     "where",
 ]
 
 if TYPE_CHECKING:
-    from gatewise import cells, errors, nn
+    from gatewise import cells, errors, nn, tasks
     from gatewise.cells.define import cell
     from gatewise.cells.equations import (
         exp,

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.evaluate_classes import ClassData, ClassFlags, evaluate_classes
+from gatewise.cli.evaluate_execute import ExecuteData, ExecuteFlags, evaluate_execute
 from gatewise.cli.evaluate_forecasts import Measuring, MeasuringFlags, evaluate_forecasts
 from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
 from gatewise.cli.evaluate_tags import evaluate_tags
@@ -30,7 +31,7 @@ def evaluate(
             allow_leading_hyphen=True,
             help="Texts, pairs, sentences, examples or series, as `gatewise train` of this mapping takes "
             "them. Without any: the figures that were measured while it was trained; of a classifier its "
-            "own validation and test parts, measured now.",
+            "own validation and test parts, measured now; of a run of execute, examples made here.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -52,6 +53,7 @@ def evaluate(
         str, Parameter(help="Bytes that are not UTF-8: strict stops at them, replace reads on.")
     ] = "strict",
     pairs: PairFlags = PairData(),  # noqa: B008
+    programs: ExecuteFlags = ExecuteData(),  # noqa: B008
     measuring: MeasuringFlags = Measuring(),  # noqa: B008
     classes: ClassFlags = ClassData(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
@@ -61,7 +63,7 @@ def evaluate(
 
     A text is read once, with the state carried from its beginning to its end.
     """
-    from gatewise.run import ClassifyRun, ForecastRun, LanguageRun, TagRun
+    from gatewise.run import ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -70,6 +72,13 @@ def evaluate(
         raise OptionError(f"--batch-size: expected a whole number from 1, found {batch_size}")
     cut = _fractions(fractions)
     opened = open_any(run, opening, "evaluate")
+    if isinstance(opened, ExecuteRun):
+        if fractions != "1" or batch_size != 1 or errors != "strict":
+            raise OptionError(
+                "--fractions, --batch-size, --errors: for texts, found a run of execute"
+            )
+        plot = classes.plot
+        return evaluate_execute(opened, data, part, programs, plot, opening.engine, json=json)
     if isinstance(opened, ForecastRun | TagRun) and (data or opened.config.get("embedded")):
         _refuse_columns(opened, batch_size, errors)
         if isinstance(opened, TagRun):

@@ -35,11 +35,11 @@ _MOST = 24
 
 @dataclass(frozen=True, kw_only=True)
 class ClassData:
-    """What is drawn; of a run of `classify`."""
+    """What is drawn; of a run of `classify` or `execute`."""
 
     plot: Path | None = None
     """Draw the confusion matrix and the calibration of the last part (.png, .svg, .pdf); of numbers the
-    predictions."""
+    predictions, of a run of execute its tables as heat maps."""
 
 
 ClassFlags = Annotated[ClassData, Parameter(name="*", group="Classes")]

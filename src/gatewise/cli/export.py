@@ -10,12 +10,13 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.options import Json
-from gatewise.cli.runs import Opening, RunPath, open_any, open_run, say_notes
+from gatewise.cli.runs import Opening, RunPath, open_run, say_notes
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
     from gatewise.export import OnnxReport
-    from gatewise.run import Run, TranslateRun
+    from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
+    from gatewise.run import Run
 
 
 def export(
@@ -103,15 +104,19 @@ def _rounded(
 
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
-    from gatewise.run import TranslateRun
+    from gatewise.checkpoint import load_checkpoint
+    from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
+    from gatewise.run import load
 
     if os.path.lexists(to):
         raise OptionError(f"{to} exists: expected a new file, choose another --to")
     if not to.parent.is_dir():
         raise OptionError(f"{to.parent} is no folder: expected one to write {to.name} into")
-    opened = open_any(run, Opening(checkpoint=checkpoint, dtype="float32"), "read")
-    if isinstance(opened, TranslateRun):
-        return _onnx_pair(opened, to)
+    opened = load(run, checkpoint, "cpu", "float32")
+    say_notes(opened.notes)
+    if isinstance(opened.model, EncoderDecoder):
+        tokenizer = load_checkpoint(opened.path).tokenizer_json
+        return _onnx_pair(opened.model, tokenizer, opened.step, to)
     report = _written(opened, to)
     return {
         "path": str(report.path),
@@ -130,7 +135,9 @@ def _written(opened: Run, to: Path) -> OnnxReport:
     from gatewise.export.forecaster import export_forecaster_onnx
     from gatewise.export.tagger import export_tagger_onnx
     from gatewise.export.vectors import export_vector_onnx
-    from gatewise.run import ClassifyRun, ForecastRun, LanguageRun, TagRun
+    from gatewise.mappings.course import TOKENIZER
+    from gatewise.mappings.seq_to_seq import LanguageModel
+    from gatewise.run import ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
 
     if isinstance(opened, ForecastRun):
         return export_forecaster_onnx(opened.model, to, scaling=opened.scaling.to_dict())
@@ -146,17 +153,21 @@ def _written(opened: Run, to: Path) -> OnnxReport:
         return export_tagger_onnx(opened.model, to, tokenizer_json=opened.tokens.to_json())
     if isinstance(opened, LanguageRun):
         return export_onnx(opened.model, to, tokenizer_json=opened.tokenizer.to_json())
+    if isinstance(opened, ExecuteRun) and isinstance(opened.model, LanguageModel):
+        return export_onnx(opened.model, to, tokenizer_json=TOKENIZER.to_json())
     raise OptionError(f"--format onnx: a run of mapping {opened.mapping!r} has no such form")
 
 
-def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:
+def _onnx_pair(
+    model: EncoderDecoder, tokenizer: str | None, step: int, to: Path
+) -> dict[str, object]:
     """The encoder and the decoder's step, each a file."""
     from gatewise.export.pairs import export_pair_onnx, paths_of
 
     for path in paths_of(to):
         if os.path.lexists(path):
             raise OptionError(f"{path} exists: expected a new file, choose another --to")
-    reports = export_pair_onnx(opened.model, to, tokenizer_json=opened.sides.to_json())
+    reports = export_pair_onnx(model, to, tokenizer_json=tokenizer)
     parts = {
         name: {
             "path": str(each.path),
@@ -169,7 +180,7 @@ def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:
     return {
         "path": " and ".join(str(each.path) for each in reports),
         "format": "onnx",
-        "step": opened.step,
+        "step": step,
         "size": sum(each.size for each in reports),
         "largest_difference": reports[0].error,
         "parts": parts,

@@ -1,4 +1,4 @@
-"""Pictures of results by matplotlib (the extra `plot`): attention, maps of vectors, classes, numbers."""
+"""Pictures by matplotlib (the extra `plot`): attention, maps of vectors, classes, numbers, heat maps."""
 
 from __future__ import annotations
 
@@ -94,6 +94,32 @@ def scatter(
         )
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")
+    _save(figure, path)
+
+
+def heat(path: Path, panels: Sequence[Any], across: str, down: str) -> None:
+    """Tables of shares side by side, a number in each cell.
+
+    Args:
+        path: of the picture.
+        panels: (title, columns, rows, shares from 0 to 1 by row) of each.
+        across, down: what columns and rows are.
+    """
+    columns, rows = len(panels[0][1]), len(panels[0][2])
+    figure = _figure(len(panels) * (1.6 + 0.75 * columns), 1.5 + 0.6 * rows)
+    for k, (title, xs, ys, shares) in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), k)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(columns), [str(x) for x in xs])
+        axes.set_yticks(range(rows), [str(y) for y in ys])
+        for row, line in enumerate(shares):
+            for column, share in enumerate(line):
+                ink = "white" if share > 0.6 else "black"
+                axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=ink)
+        axes.set_xlabel(across)
+        axes.set_ylabel(down)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(length=0)
     _save(figure, path)
 
 

@@ -21,6 +21,9 @@ MAPPINGS = {
     "translate": "An encoder-decoder: a sequence into a vector, and a sequence from it.\n\n"
     "Learns from pairs of texts. --attention none is the single vector; dot, general and additive "
     "look back at every step of the source. It stops and resumes as `gatewise train lm` does.",
+    "execute": "Learning to execute: read a program character by character, write what it prints.\n\n"
+    "Programs, sums and rows of digits are made here, fresh in every epoch; none of the test's stands in "
+    "training. A curriculum says how hard they are. It stops and resumes as `gatewise train lm` does.",
 }
 
 app = App(

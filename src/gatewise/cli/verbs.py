@@ -31,6 +31,11 @@ VERBS = (
         "Translate texts; score translations; show the attention.",
     ),
     Verb(
+        "execute",
+        "gatewise.cli.execute:execute",
+        "Say what a program prints, with the model's certainty and the true answer.",
+    ),
+    Verb(
         "classify",
         "gatewise.cli.classify:classify",
         "Say the class or number of texts and series, and how sure it is as it reads.",
@@ -50,7 +55,7 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate")),
+    "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate", "execute")),
     "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""

@@ -7,9 +7,9 @@ position alone, so that a run can be taken up again at any step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -109,3 +109,17 @@ class Learner(Protocol):
 
     def tokenizer_json(self) -> str | None:
         """The tokenizer to store beside the weights."""
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A learner whose further data depend on how well it does: it has a state of its own."""
+
+    def adapt(self, figures: Any) -> str | None:
+        """Take note of a regular evaluation; a line to be told if that changes what follows."""
+
+    def adapted(self) -> dict[str, Any]:
+        """What a resumed run needs to know of it, JSON-able."""
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `adapted` gave."""

@@ -11,9 +11,10 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import classify, forecast, language, tag, translate
+from gatewise.run import classify, execute, forecast, language, tag, translate
 from gatewise.run.base import Run, place
 from gatewise.run.classify import ClassifyRun, Prediction, VectorReading
+from gatewise.run.execute import ExecuteRun, Execution
 from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
@@ -23,6 +24,8 @@ from gatewise.run.translate import PairReading, TranslateRun, Translation
 __all__ = [
     "MAPPINGS",
     "ClassifyRun",
+    "ExecuteRun",
+    "Execution",
     "Forecast",
     "ForecastReading",
     "ForecastRun",
@@ -44,6 +47,7 @@ MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "classify": classify.build,
     "lm": language.build,
     "translate": translate.build,
+    "execute": execute.build,
     "tag": tag.build,
     "forecast": forecast.build,
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gatewise.checkpoint import RunFolder
 from gatewise.errors import Interrupted, OptionError
-from gatewise.mappings.learner import Batch, Learner, Loss
+from gatewise.mappings.learner import Adapting, Batch, Figures, Learner, Loss
 from gatewise.train.options import TrainOptions
 from gatewise.train.replay import Passes, Replayed, Run, can_be_recorded
 from gatewise.train.result import TrainResult
@@ -226,12 +226,19 @@ class _Loop(Session):
         self.watcher.evaluated(
             Evaluated(counters.step, self.epoch(), self.valid, best, averaged, self.meter.seconds)
         )
-        line = self.rule.validation(nats) if regular else None
-        if line:
-            self.notice(line)
+        if regular:
+            self._learn_from(result, nats)
         self.saved_step = -1  # a checkpoint of this step knows nothing of the evaluation
         if best:
             self.save()
+
+    def _learn_from(self, figures: Figures, nats: float) -> None:
+        """Let rule and data follow an evaluation."""
+        learner = self.learner
+        moved = learner.adapt(figures) if isinstance(learner, Adapting) else None
+        for line in (self.rule.validation(nats), moved):
+            if line:
+                self.notice(line)
 
     def _report(self) -> None:
         counters, options = self.counters, self.options

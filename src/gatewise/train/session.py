@@ -17,7 +17,7 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, RunFolder, TrainingState
 from gatewise.errors import CheckpointError, DivergedError
-from gatewise.mappings.learner import Learner
+from gatewise.mappings.learner import Adapting, Learner
 from gatewise.modes import evaluating
 from gatewise.optim import join_state, split_state
 from gatewise.train.meter import Meter
@@ -125,6 +125,8 @@ class Session:
         self.state = carry(map_state(lambda s: s.to(self.device, dtype), state))
         self.counters = Counters.from_dict(meta["counters"])
         restore_generators(tensors, self.device)
+        if isinstance(self.learner, Adapting):
+            self.learner.take_up(meta["learner"])
         self.valid = dict(meta["valid"])
         self.meter = Meter(float(training.clock.get("seconds", 0.0)))
         self.saved_step = self.counters.step
@@ -278,6 +280,8 @@ class Session:
             "valid": self.valid,
             "environment": environment(self.mixed, self.learner.engine),
         }
+        if isinstance(self.learner, Adapting):
+            meta["learner"] = self.learner.adapted()
         tensors |= carried | generator_states(self.device)
         return TrainingState(tensors, meta, {"seconds": self.meter.seconds})
 
