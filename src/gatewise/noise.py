@@ -84,7 +84,8 @@ class Noise:
     @classmethod
     def draw(cls) -> Noise:
         """Noise whose seed comes from torch's global CPU generator."""
-        if (tape := _TAPE.get()) is not None:
+        # a program of torch.compile cannot read a ContextVar, and is never recorded itself
+        if not torch.compiler.is_compiling() and (tape := _TAPE.get()) is not None:
             return cls(tape.next(), taped=True)
         seed = _seed()
         return cls(seed if torch.compiler.is_compiling() else int(seed.item()))
