@@ -14,11 +14,14 @@ from gatewise.errors import UnknownNameError
 from gatewise.mappings import LanguageModelConfig, LanguageModelOptions, StreamOptions
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.forecaster import ForecasterOptions
+from gatewise.mappings.image_encoder import ImageOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
 from gatewise.mappings.tagger import TaggerOptions
+from gatewise.mappings.vec_to_seq import CaptionOptions
 from gatewise.presets import PRESETS, Preset, get_preset
 from gatewise.train import TextOptions, TrainOptions, check_names, with_values
 from gatewise.train.build import count_parameters
+from gatewise.train.captions import CaptionTextOptions
 from gatewise.train.forecasts import WindowOptions
 from gatewise.train.pairs import PairTextOptions
 from gatewise.train.tags import TagTextOptions
@@ -27,6 +30,7 @@ OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping ==
 
 OTHERS: dict[str, tuple[Any, ...]] = {
     "translate": (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions),
+    "caption": (CaptionTextOptions, CaptionOptions, ImageOptions, BatchOptions, TrainOptions),
     "tag": (ColumnOptions, TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),
     "forecast": (SeriesOptions, WindowOptions, ForecasterOptions, BatchOptions, TrainOptions),
 }

@@ -60,6 +60,18 @@ _FORECAST: dict[str, Any] = {
     "warmup": 20,
 }
 
+_CAPTION: dict[str, Any] = {
+    "tokenizer": "word",
+    "lowercase": True,
+    "embedding_size": 256,
+    "hidden_size": 512,
+    "batch_size": 64,
+    "weight_decay": 0.05,
+    "schedule": "cosine",
+    "warmup": 50,
+    "dtype": "auto",
+}
+
 _CHARACTERS: dict[str, Any] = {
     "tokenizer": "char",
     "cell": "lstm",
@@ -311,6 +323,39 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 schedule="cosine",
                 warmup=50,
                 minutes=1.0,
+            ),
+            _preset(
+                "caption",
+                "words from photographs or vectors, our own net; eight minutes on two CPU cores",
+                "measured here on a part of Flickr8k: docs/caption.md",
+                mapping="caption",
+                **_CAPTION,
+                min_count=3,
+                image_size=96,
+                image_channels=24,
+                image_blocks=1,
+                mirror=True,
+                dropout=0.5,
+                smoothing=0.1,
+                lr=2e-3,
+                minutes=8.0,
+            ),
+            _preset(
+                "scenes",
+                "rendered scenes, what runs without data: seven minutes on one CPU core",
+                "a small network of this project: docs/caption.md",
+                mapping="caption",
+                **_CAPTION
+                | {
+                    "embedding_size": 64,
+                    "hidden_size": 128,
+                    "attention": "additive",
+                    "image_size": 64,
+                    "image_channels": 16,
+                    "image_blocks": 2,
+                    "lr": 3e-3,
+                    "minutes": 7.0,
+                },
             ),
         )
     }

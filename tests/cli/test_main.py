@@ -62,6 +62,7 @@ SLOW_PAGES = [
     ["train", "tag"],
     ["train", "forecast"],
     ["train", "translate"],
+    ["train", "caption"],
 ]
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.evaluate_captions import CaptionData, CaptionFlags, evaluate_captions
 from gatewise.cli.evaluate_forecasts import Measuring, MeasuringFlags, evaluate_forecasts
-from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
+from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs, widths_of
 from gatewise.cli.evaluate_tags import evaluate_tags
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
@@ -27,8 +28,8 @@ def evaluate(
         list[str],
         Parameter(
             allow_leading_hyphen=True,
-            help="Texts, pairs, sentences or series, as `gatewise train` of this mapping takes them. Without "
-            "any: the figures that were measured while it was trained.",
+            help="Texts, pairs, captions, sentences or series, as `gatewise train` of this mapping takes them. "
+            "Without any: the figures that were measured while it was trained.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -50,15 +51,17 @@ def evaluate(
         str, Parameter(help="Bytes that are not UTF-8: strict stops at them, replace reads on.")
     ] = "strict",
     pairs: PairFlags = PairData(),  # noqa: B008
+    captions: CaptionFlags = CaptionData(),  # noqa: B008
     measuring: MeasuringFlags = Measuring(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
     json: Json = False,
 ) -> int:
-    """Measure a model on data: what its predictions cost, for translations BLEU and chrF, for tags F1.
+    """Measure a model on data: what its predictions cost, for translations BLEU and chrF, for captions BLEU,
+    ROUGE-L and CIDEr-D, for tags F1.
 
     A text is read once, with the state carried from its beginning to its end.
     """
-    from gatewise.run import ForecastRun, LanguageRun, TagRun
+    from gatewise.run import CaptionRun, ForecastRun, LanguageRun, TagRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -72,6 +75,19 @@ def evaluate(
         if isinstance(opened, TagRun):
             return evaluate_tags(opened, data, part, cut, opening.engine, json=json)
         return evaluate_forecasts(opened, data, part, cut, measuring, opening.engine, json=json)
+    if isinstance(opened, CaptionRun) and (data or opened.config.get("embedded")):
+        return evaluate_captions(
+            opened,
+            data,
+            part,
+            None if fractions == "1" else cut,
+            captions,
+            widths_of(pairs.beams),
+            pairs.length_penalty,
+            pairs.out,
+            opening.engine,
+            json=json,
+        )
     if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
         raise OptionError(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "

@@ -15,7 +15,7 @@ from gatewise.errors import OptionError
 
 if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
     from gatewise.export import OnnxReport
-    from gatewise.run import Run, TranslateRun
+    from gatewise.run import CaptionRun, Run, TranslateRun
 
 
 def export(
@@ -25,8 +25,8 @@ def export(
     to: Annotated[
         Path,
         Parameter(
-            help="What to make: a new folder, or for ONNX a file (ends in .onnx; of an encoder-decoder "
-            "two, .encoder.onnx and .decoder.onnx)."
+            help="What to make: a new folder, or for ONNX a file (ends in .onnx; of an encoder-decoder or "
+            "captioner two, .encoder.onnx and .decoder.onnx)."
         ),
     ],
     format: Annotated[
@@ -103,14 +103,14 @@ def _rounded(
 
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
-    from gatewise.run import TranslateRun
+    from gatewise.run import CaptionRun, TranslateRun
 
     if os.path.lexists(to):
         raise OptionError(f"{to} exists: expected a new file, choose another --to")
     if not to.parent.is_dir():
         raise OptionError(f"{to.parent} is no folder: expected one to write {to.name} into")
     opened = open_any(run, Opening(checkpoint=checkpoint, dtype="float32"), "read")
-    if isinstance(opened, TranslateRun):
+    if isinstance(opened, (TranslateRun, CaptionRun)):
         return _onnx_pair(opened, to)
     report = _written(opened, to)
     return {
@@ -140,14 +140,21 @@ def _written(opened: Run, to: Path) -> OnnxReport:
     raise OptionError(f"--format onnx: a run of mapping {opened.mapping!r} has no such form")
 
 
-def _onnx_pair(opened: TranslateRun, to: Path) -> dict[str, object]:
+def _onnx_pair(opened: TranslateRun | CaptionRun, to: Path) -> dict[str, object]:
     """The encoder and the decoder's step, each a file."""
-    from gatewise.export.pairs import export_pair_onnx, paths_of
+    from gatewise.export.captions import export_caption_onnx
+    from gatewise.export.pairs import export_pair_onnx
+    from gatewise.export.two_files import paths_of
+    from gatewise.run import TranslateRun
 
     for path in paths_of(to):
         if os.path.lexists(path):
             raise OptionError(f"{path} exists: expected a new file, choose another --to")
-    reports = export_pair_onnx(opened.model, to, tokenizer_json=opened.sides.to_json())
+    if isinstance(opened, TranslateRun):
+        reports = export_pair_onnx(opened.model, to, tokenizer_json=opened.sides.to_json())
+    else:
+        tokenizer = opened.tokenizer_json()
+        reports = export_caption_onnx(opened.model, to, tokenizer_json=tokenizer)
     parts = {
         name: {
             "path": str(each.path),

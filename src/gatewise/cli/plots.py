@@ -1,4 +1,4 @@
-"""Pictures of results by matplotlib (the extra `plot`): attention, and maps of vectors."""
+"""Pictures of results by matplotlib (the extra `plot`): attention, maps of vectors, images with captions."""
 
 from __future__ import annotations
 
@@ -94,6 +94,29 @@ def scatter(
         )
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")
+    _save(figure, path)
+
+
+def images(path: Path, pictures: Sequence[Any], captions: Sequence[str], columns: int = 4) -> None:
+    """Images (H, W, 3) in rows, each with its caption below it.
+
+    Args:
+        path: of the picture.
+        pictures, captions: in order.
+        columns: images in a row.
+    """
+    import textwrap
+
+    count = min(columns, len(pictures))
+    rows = -(-len(pictures) // count)
+    figure = _figure(2.4 * count, 2.9 * rows)
+    axes = figure.subplots(rows, count, squeeze=False).ravel().tolist()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, picture, caption in zip(axes, pictures, captions, strict=False):
+        axis.imshow(picture)
+        wrapped = textwrap.fill(_plain(caption), 30)
+        axis.text(0.5, -0.03, wrapped, transform=axis.transAxes, ha="center", va="top", fontsize=8)
     _save(figure, path)
 
 

@@ -17,6 +17,9 @@ MAPPINGS = {
     "translate": "An encoder-decoder: a sequence into a vector, and a sequence from it.\n\n"
     "Learns from pairs of texts. --attention none is the single vector; dot, general and additive "
     "look back at every step of the source. It stops and resumes as `gatewise train lm` does.",
+    "caption": "A captioner: a text from an image, or from a vector.\n\n"
+    "--vector-to says where the vector goes: the first input, or the first state; --attention looks at the "
+    "regions of an image. It stops and resumes as `gatewise train lm` does.",
 }
 
 app = App(

@@ -30,6 +30,11 @@ VERBS = (
         "gatewise.cli.translate:translate",
         "Translate texts; score translations; show the attention.",
     ),
+    Verb(
+        "caption",
+        "gatewise.cli.caption:caption",
+        "Caption images; a gallery of them; people's ratings.",
+    ),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",
@@ -45,8 +50,8 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "tag", "forecast", "translate")),
-    "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
+    "train": ("mapping", ("lm", "tag", "forecast", "translate", "caption")),
+    "inspect": ("inspection", ("batches", "novelty", "ratings", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import forecast, language, tag, translate
+from gatewise.run import caption, forecast, language, tag, translate
 from gatewise.run.base import Run, place
+from gatewise.run.caption import Caption, CaptionReading, CaptionRun
 from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
@@ -21,6 +22,9 @@ from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "Caption",
+    "CaptionReading",
+    "CaptionRun",
     "Forecast",
     "ForecastReading",
     "ForecastRun",
@@ -41,6 +45,7 @@ MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "translate": translate.build,
     "tag": tag.build,
     "forecast": forecast.build,
+    "caption": caption.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 
