@@ -52,7 +52,7 @@ class CaptionTextOptions:
     """Leave out texts with more tokens than this, in training and validation."""
 
     mirror: bool = False
-    """Turn half of the images left to right in training; not where a text says left or right."""
+    """Turn half of the images left to right in training; not where a text says left or right. Vectors stay."""
 
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any option is outside its range."""
@@ -156,8 +156,6 @@ def caption_learner(
                 f"{name}: left out {dropped:,} texts, longer than --max-length {text.max_length}"
             )
     mirror = text.mirror and parts["train"].things.dtype == np.uint8
-    if text.mirror and not mirror:
-        notes.append("--mirror: without effect, the model learns from vectors")
     mark = side.mark
     learner = CaptionLearner(
         network,
