@@ -16,12 +16,15 @@ from gatewise.mappings.course import CourseOptions
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.executing import ExecuteBatchOptions
 from gatewise.mappings.forecaster import ForecasterOptions
+from gatewise.mappings.image_encoder import ImageOptions
 from gatewise.mappings.seq_to_vec import VectorOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
 from gatewise.mappings.tagger import TaggerOptions
+from gatewise.mappings.vec_to_seq import CaptionOptions
 from gatewise.presets import PRESETS, Preset, get_preset
 from gatewise.train import TextOptions, TrainOptions, check_names, with_values
 from gatewise.train.build import count_parameters
+from gatewise.train.captions import CaptionTextOptions
 from gatewise.train.forecasts import WindowOptions
 from gatewise.train.labelled import ReadingOptions
 from gatewise.train.pairs import PairTextOptions
@@ -33,6 +36,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "translate": (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions),
     "execute": (CourseOptions, EncoderDecoderOptions, ExecuteBatchOptions, TrainOptions),
     "classify": (ReadingOptions, VectorOptions, BatchOptions, TrainOptions),
+    "caption": (CaptionTextOptions, CaptionOptions, ImageOptions, BatchOptions, TrainOptions),
     "tag": (ColumnOptions, TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),
     "forecast": (SeriesOptions, WindowOptions, ForecasterOptions, BatchOptions, TrainOptions),
 }

@@ -63,6 +63,7 @@ SLOW_PAGES = [
     ["train", "forecast"],
     ["train", "translate"],
     ["train", "execute"],
+    ["train", "caption"],
 ]
 
 

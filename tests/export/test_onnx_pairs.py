@@ -19,7 +19,8 @@ from gatewise.mappings.seq_to_vec_to_seq import (
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
-from gatewise.export.pairs import compare_pair, export_pair_onnx, paths_of  # noqa: E402
+from gatewise.export.pairs import compare_pair, export_pair_onnx  # noqa: E402
+from gatewise.export.two_files import paths_of  # noqa: E402
 
 FORMS: dict[str, dict[str, Any]] = {
     "vector": {},

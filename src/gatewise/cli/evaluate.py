@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.evaluate_captions import CaptionData, CaptionFlags, evaluate_captions
 from gatewise.cli.evaluate_classes import ClassData, ClassFlags, evaluate_classes
 from gatewise.cli.evaluate_execute import ExecuteData, ExecuteFlags, evaluate_execute
 from gatewise.cli.evaluate_forecasts import Measuring, MeasuringFlags, evaluate_forecasts
-from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs
+from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs, widths_of
 from gatewise.cli.evaluate_tags import evaluate_tags
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
@@ -29,9 +30,9 @@ def evaluate(
         list[str],
         Parameter(
             allow_leading_hyphen=True,
-            help="Texts, pairs, sentences, examples or series, as `gatewise train` of this mapping takes "
-            "them. Without any: the figures that were measured while it was trained; of a classifier its "
-            "own validation and test parts, measured now; of a run of execute, examples made here.",
+            help="Texts, pairs, captions, sentences, examples or series, as `gatewise train` of this mapping "
+            "takes them. Without any: the figures that were measured while it was trained; of a classifier "
+            "its own validation and test parts, measured now; of a run of execute, examples made here.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -54,6 +55,7 @@ def evaluate(
     ] = "strict",
     pairs: PairFlags = PairData(),  # noqa: B008
     programs: ExecuteFlags = ExecuteData(),  # noqa: B008
+    captions: CaptionFlags = CaptionData(),  # noqa: B008
     measuring: MeasuringFlags = Measuring(),  # noqa: B008
     classes: ClassFlags = ClassData(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
@@ -61,9 +63,10 @@ def evaluate(
 ) -> int:
     """Measure a model on data: costs, BLEU and chrF of translations, F1 of tags and classes, errors.
 
-    A text is read once, with the state carried from its beginning to its end.
+    Of captions BLEU, ROUGE-L and CIDEr-D. A text is read once, with the state carried from its beginning to
+    its end.
     """
-    from gatewise.run import ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
+    from gatewise.run import CaptionRun, ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
     from gatewise.text.corpora import build_corpus
 
     if part not in ("all", *SPLITS):
@@ -90,6 +93,19 @@ def evaluate(
                 "--batch-size, --fractions and --errors: for other mappings, found a run of 'classify'"
             )
         return evaluate_classes(opened, data, part, classes, opening.engine, json=json)
+    if isinstance(opened, CaptionRun) and (data or opened.config.get("embedded")):
+        return evaluate_captions(
+            opened,
+            data,
+            part,
+            None if fractions == "1" else cut,
+            captions,
+            widths_of(pairs.beams),
+            pairs.length_penalty,
+            pairs.out,
+            opening.engine,
+            json=json,
+        )
     if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
         raise OptionError(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "

@@ -22,7 +22,7 @@ _SCORES = {"bleu": "BLEU", "bleu_lower": "BLEU, lower case", "chrf": "chrF"}
 
 @dataclass(frozen=True, kw_only=True)
 class PairData:
-    """Pairs, and how they are translated; of a run of `translate`."""
+    """Pairs, and how they are translated; of a run of `translate`. The last three are of captions too."""
 
     source: str | None = None
     """Of a folder or prefix, how the names of the sources' files end (de); of a table, their column."""
@@ -34,10 +34,10 @@ class PairData:
     """Widths of the search to compare, with commas between them; 1: the most probable token."""
 
     length_penalty: float = 1.0
-    """0 favours short translations, more favours longer ones."""
+    """0 favours short texts, more favours longer ones."""
 
     out: Path | None = None
-    """Write the translations of the last width here, a line each, of all parts in order."""
+    """Write the texts of the last width here, of all parts in order: a line each, captions as COCO's results."""
 
 
 PairFlags = Annotated[PairData, Parameter(name="*", group="Pairs")]
@@ -61,7 +61,7 @@ def evaluate_pairs(
         raise OptionError(
             f"{opened.path}: `gatewise eval` cannot measure runs of {opened.mapping!r}"
         )
-    widths = _widths(pairs.beams)
+    widths = widths_of(pairs.beams)
     if pairs.out is not None and os.path.lexists(pairs.out):
         raise OptionError(f"{pairs.out} exists: expected a new file, choose another --out")
     read = read_parallel_text(
@@ -93,7 +93,8 @@ def evaluate_pairs(
     return 0
 
 
-def _widths(text: str) -> list[int]:
+def widths_of(text: str) -> list[int]:
+    """The widths of --beams."""
     try:
         widths = [int(each) for each in text.split(",")]
     except ValueError:

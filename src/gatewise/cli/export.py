@@ -16,6 +16,7 @@ from gatewise.errors import OptionError
 if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
     from gatewise.export import OnnxReport
     from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
+    from gatewise.mappings.vec_to_seq import VectorToSequence
     from gatewise.run import Run
 
 
@@ -26,8 +27,8 @@ def export(
     to: Annotated[
         Path,
         Parameter(
-            help="What to make: a new folder, or for ONNX a file (ends in .onnx; of an encoder-decoder "
-            "two, .encoder.onnx and .decoder.onnx)."
+            help="What to make: a new folder, or for ONNX a file (ends in .onnx; of an encoder-decoder or "
+            "captioner two, .encoder.onnx and .decoder.onnx)."
         ),
     ],
     format: Annotated[
@@ -104,8 +105,8 @@ def _rounded(
 
 
 def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[str, object]:
-    from gatewise.checkpoint import load_checkpoint
     from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
+    from gatewise.mappings.vec_to_seq import VectorToSequence
     from gatewise.run import load
 
     if os.path.lexists(to):
@@ -114,9 +115,8 @@ def _onnx(run: Path, to: Path, checkpoint: Literal["best", "latest"]) -> dict[st
         raise OptionError(f"{to.parent} is no folder: expected one to write {to.name} into")
     opened = load(run, checkpoint, "cpu", "float32")
     say_notes(opened.notes)
-    if isinstance(opened.model, EncoderDecoder):
-        tokenizer = load_checkpoint(opened.path).tokenizer_json
-        return _onnx_pair(opened.model, tokenizer, opened.step, to)
+    if isinstance(opened.model, EncoderDecoder | VectorToSequence):
+        return _onnx_pair(opened.model, opened, to)
     report = _written(opened, to)
     return {
         "path": str(report.path),
@@ -159,15 +159,23 @@ def _written(opened: Run, to: Path) -> OnnxReport:
 
 
 def _onnx_pair(
-    model: EncoderDecoder, tokenizer: str | None, step: int, to: Path
+    model: EncoderDecoder | VectorToSequence, opened: Run, to: Path
 ) -> dict[str, object]:
-    """The encoder and the decoder's step, each a file."""
-    from gatewise.export.pairs import export_pair_onnx, paths_of
+    """What reads and the decoder's step, each a file."""
+    from gatewise.checkpoint import load_checkpoint
+    from gatewise.export.captions import export_caption_onnx
+    from gatewise.export.pairs import export_pair_onnx
+    from gatewise.export.two_files import paths_of
+    from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
 
     for path in paths_of(to):
         if os.path.lexists(path):
             raise OptionError(f"{path} exists: expected a new file, choose another --to")
-    reports = export_pair_onnx(model, to, tokenizer_json=tokenizer)
+    tokenizer = load_checkpoint(opened.path).tokenizer_json
+    if isinstance(model, EncoderDecoder):
+        reports = export_pair_onnx(model, to, tokenizer_json=tokenizer)
+    else:
+        reports = export_caption_onnx(model, to, tokenizer_json=tokenizer)
     parts = {
         name: {
             "path": str(each.path),
@@ -180,7 +188,7 @@ def _onnx_pair(
     return {
         "path": " and ".join(str(each.path) for each in reports),
         "format": "onnx",
-        "step": step,
+        "step": opened.step,
         "size": sum(each.size for each in reports),
         "largest_difference": reports[0].error,
         "parts": parts,

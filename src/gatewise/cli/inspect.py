@@ -10,6 +10,9 @@ INSPECTIONS = {
     "novelty": "How much of a generated text stands in the training text.\n\n"
     "For each length, the share of the generated text's substrings that occur in the given "
     "files, and the longest passage that was copied.",
+    "ratings": "What people said of captions, on the lecture's four levels.\n\n"
+    "How many captions got each level, how far the raters agree, and with --references how well each metric "
+    "goes with them.",
     "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
     "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
     "mean over the units; --out saves every value.",

@@ -1,4 +1,4 @@
-"""Pictures by matplotlib (the extra `plot`): attention, maps of vectors, classes, numbers, heat maps."""
+"""Pictures by matplotlib (the extra `plot`): attention, maps, classes, numbers, heat maps, images."""
 
 from __future__ import annotations
 
@@ -198,6 +198,29 @@ def over_steps(path: Path, tokens: Sequence[str], scores: Any, classes: Sequence
         axes.set_xticks(range(len(tokens)), [_plain(token) for token in tokens])
     else:
         axes.set_xlabel("steps read")
+    _save(figure, path)
+
+
+def images(path: Path, pictures: Sequence[Any], captions: Sequence[str], columns: int = 4) -> None:
+    """Images (H, W, 3) in rows, each with its caption below it.
+
+    Args:
+        path: of the picture.
+        pictures, captions: in order.
+        columns: images in a row.
+    """
+    import textwrap
+
+    count = min(columns, len(pictures))
+    rows = -(-len(pictures) // count)
+    figure = _figure(2.4 * count, 2.9 * rows)
+    axes = figure.subplots(rows, count, squeeze=False).ravel().tolist()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, picture, caption in zip(axes, pictures, captions, strict=False):
+        axis.imshow(picture)
+        wrapped = textwrap.fill(_plain(caption), 30)
+        axis.text(0.5, -0.03, wrapped, transform=axis.transAxes, ha="center", va="top", fontsize=8)
     _save(figure, path)
 
 

@@ -24,6 +24,9 @@ MAPPINGS = {
     "execute": "Learning to execute: read a program character by character, write what it prints.\n\n"
     "Programs, sums and rows of digits are made here, fresh in every epoch; none of the test's stands in "
     "training. A curriculum says how hard they are. It stops and resumes as `gatewise train lm` does.",
+    "caption": "A captioner: a text from an image, or from a vector.\n\n"
+    "--vector-to says where the vector goes: the first input, or the first state; --attention looks at the "
+    "regions of an image. It stops and resumes as `gatewise train lm` does.",
 }
 
 app = App(

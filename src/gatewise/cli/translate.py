@@ -38,19 +38,19 @@ _LINE = 72
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How a translation is found."""
+    """How a text is found."""
 
     beams: int = 5
     """Search with this many hypotheses; 1: the most probable token at each step."""
 
     n: Annotated[int, Parameter(alias="-n")] = 1
-    """Show so many translations, with their probabilities."""
+    """Show so many, with their probabilities."""
 
     length_penalty: float = 1.0
-    """0 favours short translations, more favours longer ones."""
+    """0 favours short texts, more favours longer ones."""
 
     max_tokens: int | None = None
-    """Longest translation, in tokens; default: twice the source's and 20."""
+    """Longest text, in tokens; default: of a translation twice the source's and 20, of a caption as in training."""
 
     temperature: float | None = None
     """Draw instead of searching: above 1 more surprising, below 1 surer."""
@@ -62,7 +62,7 @@ class Search:
     """When drawing, keep the fewest most probable tokens that together reach this probability."""
 
     seed: int | None = None
-    """Draw the same translations each time."""
+    """Draw the same texts each time."""
 
     def sampling(self) -> SamplingOptions | None:
         """Options of drawing; None: nothing is drawn.

@@ -40,6 +40,11 @@ VERBS = (
         "gatewise.cli.classify:classify",
         "Say the class or number of texts and series, and how sure it is as it reads.",
     ),
+    Verb(
+        "caption",
+        "gatewise.cli.caption:caption",
+        "Caption images; a gallery of them; people's ratings.",
+    ),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",
@@ -55,8 +60,8 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate", "execute")),
-    "inspect": ("inspection", ("batches", "novelty", "read", "vectors")),
+    "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate", "execute", "caption")),
+    "inspect": ("inspection", ("batches", "novelty", "ratings", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""
 

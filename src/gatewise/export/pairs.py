@@ -8,23 +8,21 @@ The encoder takes ``tokens`` (S, B) int64 and ``lengths`` (B,) int32, and gives 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gatewise.attention import Attention
 from gatewise.engine.base import Direction
-from gatewise.errors import FailedError
-from gatewise.export import OnnxReport, _has, _need_onnx
-from gatewise.export.parts import TOLERANCE, PartWriter, refuse
-from gatewise.mappings.seq_to_vec_to_seq import Encoded, EncoderDecoder
+from gatewise.export import OnnxReport, _need_onnx
+from gatewise.export.parts import PartWriter, refuse
+from gatewise.export.two_files import call, first_states, follow, opened, within, write_both
+from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
 from gatewise.modes import evaluating
 from gatewise.stack import Stack
-from gatewise.types import state_tensors
 
 _CASES = (([4], 1), ([7, 3, 1], 3), ([20, 20], 2))
 """(lengths of the sources, tokens written) that are compared."""
@@ -33,7 +31,7 @@ _CASES = (([4], 1), ([7, 3, 1], 3), ([20, 20], 2))
 class PairWriter(PartWriter):
     """What both graphs have in common: the model around them."""
 
-    def __init__(self, onnx: Any, model: EncoderDecoder, stack: Stack) -> None:
+    def __init__(self, onnx: Any, model: Any, stack: Stack) -> None:
         super().__init__(onnx, model.config, stack)
         self.pair = model
 
@@ -60,7 +58,7 @@ class EncoderWriter(PairWriter):
         self.give(h, "memory", ["S", "B", hidden])
         width = hidden
         if not isinstance(attention.keys, torch.nn.Identity):
-            width = _rows(attention.keys)
+            width = rows_of(attention.keys)
             h = self._matmul(h, "keys_weight", attention.keys.weight)
         self.give(h, "keys", ["S", "B", width])
         self._mask(tokens)
@@ -113,10 +111,17 @@ class EncoderWriter(PairWriter):
 
 
 class DecoderWriter(PairWriter):
-    """The graph that writes."""
+    """The graph that writes.
 
-    def __init__(self, onnx: Any, model: EncoderDecoder) -> None:
+    Args:
+        onnx: the package.
+        model: with a `decoder`.
+        padded: whether the memory has padding, and so a mask.
+    """
+
+    def __init__(self, onnx: Any, model: Any, *, padded: bool = True) -> None:
         super().__init__(onnx, model, model.decoder.stack)
+        self._padded = padded
 
     def write(self, tokenizer_json: str | None = None) -> Any:
         """The whole model."""
@@ -128,8 +133,8 @@ class DecoderWriter(PairWriter):
         if config.input_feeding:
             fed = self.take("fed_in", "FLOAT", ["B", hidden])
             parts.append(self.node("Unsqueeze", fed, self.numbers(0)))
-        if config.feed_vector:
-            parts.append(self._repeated(self.take("vector", "FLOAT", ["B", hidden]), tokens))
+        if decoder.extra:
+            parts.append(self._repeated(self.take("vector", "FLOAT", ["B", decoder.extra]), tokens))
         x = parts[0] if len(parts) == 1 else str(self._node("Concat", parts, axis=2))
         output = self._recur(x)
         if decoder.attention is not None:
@@ -141,32 +146,31 @@ class DecoderWriter(PairWriter):
             output = self._matmul(output, "projection", decoder.projection.weight)
         weight, bias = decoder.decoder_weights()
         logits = self.linear(output, "decoder", weight, bias)
-        self.give(logits, "logits", [steps, "B", config.target_size])
+        self.give(logits, "logits", [steps, "B", decoder.vocab_size])
         return self.document(tokenizer_json)
 
     def _repeated(self, vector: str, tokens: str) -> str:
         """(B, H) beside every token: (T, B, H)."""
         shape = self.node("Shape", tokens)
-        size = self.numbers(self.config.hidden_size)
+        size = self.numbers(self.pair.decoder.extra)
         return self.node("Expand", vector, str(self._node("Concat", [shape, size], axis=0)))
 
     def _attend(self, h: str, attention: Attention) -> str:
-        hidden = self.config.hidden_size
-        width = hidden
-        if attention.kind != "dot":
-            width = _rows(attention.keys)
-        memory = self.take("memory", "FLOAT", ["S", "B", hidden])
+        combine = self.pair.decoder.combine
+        assert combine is not None
+        size = combine.weight.shape[1] - self.config.hidden_size
+        width = size if attention.kind == "dot" else rows_of(attention.keys)
+        memory = self.take("memory", "FLOAT", ["S", "B", size])
         keys = self.take("keys", "FLOAT", ["S", "B", width])
-        mask = self.take("mask", "FLOAT", ["B", "S"])
         scores = self._scores(self.node("Transpose", h, perm=[1, 0, 2]), keys, attention)
-        scores = self.node("Add", scores, self.node("Unsqueeze", mask, self.numbers(1)))
+        if self._padded:
+            mask = self.take("mask", "FLOAT", ["B", "S"])
+            scores = self.node("Add", scores, self.node("Unsqueeze", mask, self.numbers(1)))
         weights = self.node("Softmax", scores, axis=-1)
         self.give(weights, "weights", ["B", 1 if self.config.input_feeding else "T", "S"])
         values = self.node("Transpose", memory, perm=[1, 0, 2])
         context = self.node("Transpose", self.node("MatMul", weights, values), perm=[1, 0, 2])
         both = str(self._node("Concat", [context, h], axis=2))
-        combine = self.pair.decoder.combine
-        assert combine is not None
         return self.node("Tanh", self._matmul(both, "combine", combine.weight))
 
     def _scores(self, query: str, keys: str, attention: Attention) -> str:
@@ -183,16 +187,9 @@ class DecoderWriter(PairWriter):
         return self.node("Squeeze", found, self.numbers(-1))
 
 
-def _rows(linear: Any) -> int:
+def rows_of(linear: Any) -> int:
     """Outputs of a linear map."""
     return int(linear.weight.shape[0])
-
-
-def paths_of(path: Path | str) -> tuple[Path, Path]:
-    """The two files that are made for ``model.onnx``: model.encoder.onnx and model.decoder.onnx."""
-    path = Path(path)
-    stem = path.name.removesuffix(path.suffix)
-    return tuple(path.with_name(f"{stem}.{part}.onnx") for part in ("encoder", "decoder"))  # type: ignore[return-value]
 
 
 def export_pair_onnx(
@@ -215,27 +212,8 @@ def export_pair_onnx(
     """
     onnx = _need_onnx()
     refuse(model.encoder, model.embedding.weight, model.config.zoneout)
-    writers: tuple[PairWriter, ...] = (EncoderWriter(onnx, model), DecoderWriter(onnx, model))
-    finals = paths_of(path)
-    drafts = [final.with_name(f".{final.name}.{os.getpid()}") for final in finals]
-    try:
-        for writer, draft in zip(writers, drafts, strict=True):
-            proto = writer.write(tokenizer_json)
-            onnx.checker.check_model(proto, full_check=True)
-            onnx.save(proto, os.fspath(draft))
-        error = compare_pair(model, drafts[0], drafts[1]) if check and _has("onnxruntime") else None
-        for draft, final in zip(drafts, finals, strict=True):
-            draft.replace(final)
-    except OSError as problem:
-        raise FailedError(f"cannot write {path}: {problem.strerror or problem}") from None
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
-    first, second = (
-        OnnxReport(final, final.stat().st_size, error, tuple(w.inputs), tuple(w.outputs))
-        for final, w in zip(finals, writers, strict=True)
-    )
-    return first, second
+    writers = (EncoderWriter(onnx, model), DecoderWriter(onnx, model))
+    return write_both(writers, path, tokenizer_json, partial(compare_pair, model), check=check)
 
 
 def compare_pair(model: EncoderDecoder, encoder: Path, decoder: Path) -> float:
@@ -244,23 +222,8 @@ def compare_pair(model: EncoderDecoder, encoder: Path, decoder: Path) -> float:
     Raises:
         FailedError: if it is more than 1e-3.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    sessions = [
-        onnxruntime.InferenceSession(os.fspath(p), options, providers=["CPUExecutionProvider"])
-        for p in (encoder, decoder)
-    ]
-    worst = 0.0
-    for lengths, steps in _CASES:
-        worst = max(worst, _difference(model, sessions, lengths, steps))
-    if not worst <= TOLERANCE:
-        raise FailedError(
-            f"the exported model differs by {worst:.2g} from the original (expected at most "
-            f"{TOLERANCE:.0e}): please report it with the run's config.json"
-        )
-    return worst
+    sessions = opened(encoder, decoder)
+    return within(max(_difference(model, sessions, *case) for case in _CASES))
 
 
 def _difference(
@@ -272,38 +235,10 @@ def _difference(
     source = torch.randint(model.config.source_size, (max(lengths), batch), generator=draw)
     tokens = torch.randint(model.config.target_size, (steps, batch), generator=draw)
     feed = {"tokens": source.numpy(), "lengths": sizes.int().numpy()}
-    found = _call(sessions[0], feed)
+    found = call(sessions[0], feed)
     with evaluating(model), torch.inference_mode():
         read = model.encode(source, sizes)
         out = model.write(tokens, read)
-    assert out.logits is not None
-    worst = _largest(_first_states(read, model), found)
-    if model.config.input_feeding:
-        found["fed"] = torch.zeros(batch, model.config.hidden_size)
-    names = [one.name for one in sessions[1].get_inputs()]
-    for t in range(steps):
-        known = {name: found[name.removesuffix("_in")] for name in names if name != "tokens"}
-        feed = {n: v.numpy() for n, v in known.items()} | {"tokens": tokens[t : t + 1].numpy()}
-        step = _call(sessions[1], feed)
-        found |= {n.removesuffix("_out"): v for n, v in step.items() if n.endswith("_out")}
-        expected = {"logits": out.logits[t : t + 1]}
-        if out.weights is not None:
-            expected["weights"] = out.weights[t].unsqueeze(1)
-        worst = max(worst, _largest(expected, step))
-    return worst
-
-
-def _call(session: Any, feed: dict[str, Any]) -> dict[str, Tensor]:
-    names = [one.name for one in session.get_outputs()]
-    values = session.run(names, feed)
-    return {n: torch.from_numpy(v) for n, v in zip(names, values, strict=True)}
-
-
-def _first_states(read: Encoded, model: EncoderDecoder) -> dict[str, Tensor]:
-    states = state_tensors(read.state)
-    names = model.decoder.stack.directions()[0].law.states
-    return dict(zip(names, states, strict=False))
-
-
-def _largest(expected: dict[str, Tensor], found: dict[str, Tensor]) -> float:
-    return max(float((e - found[name]).abs().max()) for name, e in expected.items())
+    return max(
+        first_states(model.decoder, read.state, found), follow(sessions[1], found, tokens, out)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,13 @@ class Described:
         """What batches are sorted by: the text's length."""
         return self.texts.lengths
 
+    def checksum(self, *, things: bool) -> int:
+        """CRC-32 of texts and owners, and of the things if they are asked for."""
+        found = 0
+        for array in (self.texts.starts, self.texts.values, self.owners):
+            found = zlib.crc32(np.ascontiguousarray(array, np.int64).data, found)
+        return zlib.crc32(np.ascontiguousarray(self.things).data, found) if things else found
+
 
 class CaptionLearner(WritingLearner[Described]):
     """Trains a VectorToSequence; implements `mappings.Learner`.
@@ -101,7 +109,7 @@ class CaptionLearner(WritingLearner[Described]):
 
     def collate(self, part: Described, rows: Array) -> tuple[Tensor, ...]:
         """Things (B, ...), tokens and targets (T, B), lengths (B,): where the model is."""
-        things = torch.from_numpy(np.ascontiguousarray(part.things[part.owners[rows]]))
+        things = torch.from_numpy(part.things[part.owners[rows]])
         batch = (things, *shifted(part.texts, rows, self.begin, self.end))
         return tuple(one.to(self.model.device) for one in batch)
 
@@ -114,8 +122,13 @@ class CaptionLearner(WritingLearner[Described]):
         return _turned(things, torch.from_numpy(turned).to(things.device)), *rest
 
     def data(self) -> dict[str, Any]:
-        """How many texts and things."""
-        return super().data() | {"things": {n: len(part.things) for n, part in self.parts.items()}}
+        """How many texts and things, and a sum of what is trained on."""
+        counts = {n: len(part.things) for n, part in self.parts.items()}
+        given = (
+            not self.model.config.image_frozen
+        )  # features may differ in their last bits elsewhere
+        found = self.parts["train"].checksum(things=given)
+        return super().data() | {"things": counts, "checksum": found}
 
     def model_config(self) -> dict[str, Any]:
         """The captioner's."""

@@ -2,7 +2,8 @@
 
 He et al. 2016 (arXiv 1512.03385), basic blocks, in the smaller form that they use for 32 x 32 images, with group
 normalisation (Wu & He 2018, arXiv 1803.08494) in place of batch normalisation: what an image becomes does
-not depend on the others in its batch.
+not depend on the others in its batch. Beside the colours of a pixel stand its coordinates (Liu et al. 2018, arXiv
+1807.03247), so that the mean over all places still knows what was where.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         first = options.image_channels
         self.size = 4 * first
-        self.stem = _conv(3, first, 1, device)
+        self.stem = _conv(5, first, 1, device)
         self.stem_norm = _norm(first, device)
         blocks, channels = [], first
         for stage in range(3):
@@ -76,6 +77,7 @@ class ImageEncoder(nn.Module):
         x = images.to(weight.dtype)
         x = (x / 255 if images.dtype == torch.uint8 else x) * 2 - 1
         x = F.avg_pool2d(x, 2)  # half of the pixels in each direction: a fourth of the work
+        x = torch.cat((x, places(x)), 1)
         return self.blocks(F.relu(self.stem_norm(self.stem(x))))  # type: ignore[no-any-return]
 
 
@@ -99,6 +101,13 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.first_norm(self.first(x)))
         return F.relu(self.second_norm(self.second(inner)) + self.shortcut(x))
+
+
+def places(x: Tensor) -> Tensor:
+    """The coordinates (B, 2, H, W) of x's pixels, from -1 to 1."""
+    rows, columns = (torch.linspace(-1, 1, n, dtype=x.dtype, device=x.device) for n in x.shape[2:])
+    both = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    return both.expand(len(x), -1, -1, -1)
 
 
 def _conv(inside: int, outside: int, stride: int, device: torch.device | str | None) -> nn.Conv2d:

@@ -22,6 +22,7 @@ from gatewise.errors import OptionError, ShapeError
 from gatewise.mappings.config import check_choice, check_size, from_dict, to_dict
 from gatewise.mappings.decoder import Decoder, DecoderOptions, Writing, Written
 from gatewise.mappings.image_encoder import ImageEncoder, ImageOptions
+from gatewise.mappings.image_model import PretrainedEncoder
 from gatewise.mappings.recurrent import dropped
 from gatewise.probe import Control, Record, control_of, joined, record_of
 from gatewise.types import State
@@ -52,6 +53,12 @@ class CaptionConfig(CaptionOptions, ImageOptions):
     vector_size: int = 0
     """Width of the vectors that are given; 0: they are made of images."""
 
+    image_model: str = ""
+    """The model of `transformers` that reads images, described; "": our own."""
+
+    image_frozen: bool = False
+    """Whether that model's weights are not trained."""
+
     def validate(self) -> None:
         """Raise OptionError if anything is outside its range."""
         CaptionOptions.validate(self)
@@ -71,9 +78,13 @@ class CaptionConfig(CaptionOptions, ImageOptions):
         images: ImageOptions | None,
         vocab_size: int,
         vector_size: int = 0,
+        image_model: str = "",
+        *,
+        frozen: bool = False,
     ) -> CaptionConfig:
         """`options` for a vocabulary, and for images or vectors of that width."""
         values = {**vars(options), **(vars(images) if images else {})}
+        values |= {"image_model": image_model, "image_frozen": frozen}
         config = cls(**values, vocab_size=vocab_size, vector_size=vector_size)
         config.validate()
         return config
@@ -113,24 +124,43 @@ class Seen:
 class VectorToSequence(nn.Module):
     """Writes a sequence from a vector or an image.
 
+    Given vectors are read as (v - shift) / scale, see `standardise`.
+
     Args:
         config: sizes and regularisation.
+        net: the image model that the config names; default: built anew, for the weights of a checkpoint.
         device: of the weights; "meta" for their shapes alone.
     Raises:
         OptionError: if an option is outside its range.
     """
 
-    def __init__(self, config: CaptionConfig, *, device: torch.device | str | None = None) -> None:
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        config: CaptionConfig,
+        net: nn.Module | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
         super().__init__()
         config.validate()
         self.config = config
-        self.images = None if config.vector_size else ImageEncoder(config.images, device=device)
+        self.images: ImageEncoder | PretrainedEncoder | None = None
+        if config.image_model:
+            self.images = PretrainedEncoder(config.image_model, net, frozen=config.image_frozen)
+        elif not config.vector_size:
+            self.images = ImageEncoder(config.images, device=device)
         width = config.vector_size if self.images is None else self.images.size
         self.decoder = Decoder(config, config.vocab_size, width, device=device)
         law = self.decoder.stack._law
         count = 1 if config.vector_to == "input" else len(law.states) * config.num_layers
         size = config.hidden_size if config.vector_to == "state" else self.decoder.stack.input_size
         self.bridge = nn.Linear(width, count * size, device=device)
+        if config.vector_size:
+            self.register_buffer("shift", torch.zeros(width, device=device))
+            self.register_buffer("scale", torch.ones(width, device=device))
 
     @property
     def device(self) -> torch.device:
@@ -142,25 +172,57 @@ class VectorToSequence(nn.Module):
         return {"decoder": self.decoder.stack.names()}
 
     def look(self, inputs: Tensor, *, engine: str = "auto") -> Seen:
-        """Read vectors (B, F), or images (B, 3, H, W) of bytes or of numbers from 0 to 1.
+        """Read vectors (B, F), or images (B, 3, H, W) of bytes or of numbers from 0 to 1, or what `features`
+        made of them.
 
         Raises:
             ShapeError: if the inputs are of another shape.
         """
-        if self.images is not None:
-            regions = self.images(inputs).flatten(2)
+        if self.images is not None and inputs.dim() == 4:
+            regions = self._regions(inputs)
             vector = regions.mean(-1)
-        elif inputs.dim() == 2 and inputs.shape[1] == self.config.vector_size:
+        elif inputs.dim() == 3 and inputs.shape[1] == self.bridge.in_features:
+            regions = inputs.to(self.bridge.weight.dtype)
+            vector = regions.mean(-1)
+        elif inputs.dim() == 2 and inputs.shape[1] == self.bridge.in_features:
             vector, regions = inputs.to(self.bridge.weight.dtype), None
+            if self.config.vector_size:
+                vector = (vector - self.shift) / self.scale
         else:
-            raise ShapeError(
-                f"expected vectors (B, {self.config.vector_size}), found {tuple(inputs.shape)}"
+            kind = (
+                "vectors (B, {})"
+                if self.images is None
+                else "images (B, 3, H, W) or vectors (B, {})"
             )
+            expected = kind.format(self.bridge.in_features)
+            raise ShapeError(f"expected {expected}, found {tuple(inputs.shape)}")
+        if self.decoder.attention is not None and regions is None:
+            raise ShapeError("expected images, or their regions, for the attention; found vectors")
         memory = None
         if self.decoder.attention is not None and regions is not None:
             memory = self.decoder.attention.prepare(regions.permute(2, 0, 1))
         state = self._first_state(dropped(vector, self.config.dropout, self.training), engine)
         return Seen(vector, self.decoder.begin(state, len(vector)), memory)
+
+    def _regions(self, images: Tensor) -> Tensor:
+        """(B, C, N)."""
+        assert self.images is not None
+        if self.config.image_frozen:
+            with torch.no_grad():
+                return self.images(images).flatten(2)  # type: ignore[no-any-return]
+        return self.images(images).flatten(2)  # type: ignore[no-any-return]
+
+    def standardise(self, vectors: Tensor) -> None:
+        """Let given vectors be read with mean 0 and deviation 1, as those of `vectors` (n, F) have them."""
+        self.shift.copy_(vectors.double().mean(0))
+        deviation = vectors.double().std(0, correction=0)
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What `look` needs of images: their regions (B, C, N) for an attention, else vectors (B, C)."""
+        regions = self._regions(images)
+        return regions.mean(-1) if self.decoder.attention is None else regions
 
     def _first_state(self, vector: Tensor, engine: str) -> State:
         made, stack = self.bridge(vector), self.decoder.stack

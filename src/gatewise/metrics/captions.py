@@ -23,6 +23,10 @@ Counts: TypeAlias = "Counter[Tokens]"
 ORDER = 4  # longest n-gram
 _SIGMA = 6.0  # CIDEr-D: width of the penalty on a difference in length
 _BETA = 1.2  # ROUGE-L: weight of recall, as coco-caption has it
+_FEW, _COLLAPSED = (
+    5,
+    0.8,
+)  # of so few captions nothing is said; this share of equal ones is too much
 _SMALL, _TINY = 1e-9, 1e-15  # coco-caption's guards against 0 / 0
 
 # What the tokenizer of the Penn Treebank calls punctuation, and coco-caption throws away.
@@ -132,6 +136,18 @@ def score_captions(
     for name, values in (("rouge_l", rouge), ("cider_d", cider)):
         corpus[name], each[name] = float(np.mean(values)), values
     return CaptionScores(corpus, each)
+
+
+def collapse(captions: Sequence[str]) -> tuple[str, float] | None:
+    """The caption that nearly every image got, and its share; None where captions differ as they should.
+
+    A model that is trained too little finds one caption and gives it to everything.
+    """
+    if len(captions) < _FEW:
+        return None
+    (text, count), *_ = Counter(captions).most_common(1)
+    share = count / len(captions)
+    return (text, share) if share >= _COLLAPSED else None
 
 
 def ngrams(tokens: Tokens) -> Counts:

@@ -11,8 +11,9 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import classify, execute, forecast, language, tag, translate
+from gatewise.run import caption, classify, execute, forecast, language, tag, translate
 from gatewise.run.base import Run, place
+from gatewise.run.caption import Caption, CaptionReading, CaptionRun
 from gatewise.run.classify import ClassifyRun, Prediction, VectorReading
 from gatewise.run.execute import ExecuteRun, Execution
 from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
@@ -23,6 +24,9 @@ from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
     "MAPPINGS",
+    "Caption",
+    "CaptionReading",
+    "CaptionRun",
     "ClassifyRun",
     "ExecuteRun",
     "Execution",
@@ -50,6 +54,7 @@ MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "execute": execute.build,
     "tag": tag.build,
     "forecast": forecast.build,
+    "caption": caption.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 

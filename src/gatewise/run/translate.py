@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from gatewise.checkpoint import Checkpoint
 from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionError
 from gatewise.generate import SamplingOptions
-from gatewise.generate.conditional import Answer, search_beams, write_greedily
-from gatewise.generate.drawing import Draws
 from gatewise.mappings.examples import in_order
 from gatewise.mappings.pairs import PairLearner, Pairs
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder, EncoderDecoderConfig
@@ -22,6 +20,7 @@ from gatewise.metrics import Tally
 from gatewise.modes import evaluating
 from gatewise.probe import Control, Record, Records
 from gatewise.run.base import Run, fill
+from gatewise.run.writing import WrittenText, answers, as_text, check_search, unknown_words
 from gatewise.text.batches import shifted
 from gatewise.text.ragged import Ragged, lengths_of
 from gatewise.text.sides import Sides
@@ -32,28 +31,10 @@ LONGEST = 1000
 _COLUMNS = 256
 """Columns that are written at once: sources times beams."""
 _READ = 128
-_NAMED = 8
 
 
-@dataclass(frozen=True)
-class Translation:
-    """One translation.
-
-    Args:
-        text: the translation.
-        tokens: as the model wrote it.
-        logprob: of the whole, in nats; the end is included.
-        score: what translations of the same text are sorted by: logprob over the length penalty.
-        token_logprobs: of each token, and of the end where it was written.
-        finish_reason: "end" or "length".
-    """
-
-    text: str
-    tokens: list[str]
-    logprob: float
-    score: float
-    token_logprobs: tuple[float, ...]
-    finish_reason: str
+class Translation(WrittenText):
+    """One translation."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +126,7 @@ class TranslateRun(Run):
             OptionError: if an option is outside its range.
         """
         texts = [text] if isinstance(text, str) else list(text)
-        _check(n, beams, max_tokens, sampling)
+        check_search(n, beams, max_tokens, sampling)
         found: list[list[Translation]] = [[] for _ in texts]
         width = max(1, n if sampling else beams)
         sources = self._sources(texts)
@@ -154,17 +135,19 @@ class TranslateRun(Run):
                 begin, writing = self._begin(sources, rows, control, engine)
                 limits = [max_tokens or 2 * int(s) + 20 for s in sources.lengths[rows]]
                 end = self.sides.target.mark
-                if sampling is not None:
-                    answers = Draws(writing, sampling, n).write(begin, end, limits, length_penalty)
-                elif width == 1:
-                    greedy = write_greedily(writing, begin, end, limits, alpha=length_penalty)
-                    answers = [[one] for one in greedy]
-                else:
-                    answers = search_beams(
-                        writing, begin, end, limits, width=width, n_best=n, alpha=length_penalty
-                    )
-                for row, several in zip(rows.tolist(), answers, strict=True):
-                    found[row] = [self._translation(one) for one in several]
+                written = answers(
+                    writing,
+                    begin,
+                    end,
+                    limits,
+                    n=n,
+                    beams=beams,
+                    length_penalty=length_penalty,
+                    sampling=sampling,
+                )
+                for row, several in zip(rows.tolist(), written, strict=True):
+                    target = self.sides.target
+                    found[row] = [as_text(Translation, target, one) for one in several]
         return found[0] if isinstance(text, str) else found
 
     def read(
@@ -209,7 +192,10 @@ class TranslateRun(Run):
             -logs.gather(1, targets)[:, 0],
             self._straight(weights),
             out.record,
-            [*self.notes_of(source), *_unknown("target", self.sides.target.unknowns(target))],
+            [
+                *self.notes_of(source),
+                *unknown_words("target vocabulary", self.sides.target.unknowns(target)),
+            ],
         )
 
     def score(self, source: str, target: str, *, engine: str = "auto") -> PairReading:
@@ -266,7 +252,7 @@ class TranslateRun(Run):
 
     def notes_of(self, source: str) -> list[str]:
         """What to tell about a source: words that the model does not know, and what it leaves out."""
-        notes = _unknown("source", self.sides.source.unknowns(source))
+        notes = unknown_words("source vocabulary", self.sides.source.unknowns(source))
         size = len(self.sides.source.encode(source))
         if size > LONGEST:
             notes.append(
@@ -297,18 +283,6 @@ class TranslateRun(Run):
         begin = torch.full((len(rows),), self.sides.target.mark, device=self.device)
         return begin, self.model.writing(read, engine=engine, control=control)
 
-    def _translation(self, answer: Answer) -> Translation:
-        side = self.sides.target
-        ids = np.asarray(answer.ids, np.int64)
-        return Translation(
-            side.decode(ids),
-            side.shown(ids),
-            answer.logprob,
-            answer.score,
-            answer.token_logprobs,
-            "end" if answer.ended else "length",
-        )
-
     def _source_tokens(self, ids: np.ndarray[Any, Any]) -> list[str]:
         return self.sides.source.shown(ids)
 
@@ -317,27 +291,6 @@ class TranslateRun(Run):
         if weights is None or not self.model.config.reverse_source:
             return weights
         return weights.flip(1)
-
-
-def _unknown(side: str, words: Sequence[str]) -> list[str]:
-    if not words:
-        return []
-    more = f" and {len(words) - _NAMED:,} more" if len(words) > _NAMED else ""
-    return [f"not in the {side} vocabulary: {', '.join(words[:_NAMED])}{more}"]
-
-
-def _check(n: int, beams: int, max_tokens: int | None, sampling: SamplingOptions | None) -> None:
-    for name, value, least in (("n", n, 1), ("beams", beams, 0), ("max_tokens", max_tokens, 1)):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= least):
-            raise OptionError(
-                f"{name}: expected a whole number of {least} or more, found {value!r}"
-            )
-    if sampling is None and n > max(1, beams):
-        raise OptionError(
-            f"n: expected at most as many as beams ({max(1, beams)}), found {n}: search with more beams, "
-            "or draw with a temperature"
-        )
 
 
 def build(checkpoint: Checkpoint) -> tuple[type[TranslateRun], nn.Module]:

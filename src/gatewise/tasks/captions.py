@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -71,6 +72,8 @@ def read_captions(
     source: str | Path,
     images: str | Path | None = None,
     splits: Mapping[str, str | Path] | None = None,
+    *,
+    bare: bool = False,
 ) -> Captions:
     """The images and texts of a source; its format is told by what is in it.
 
@@ -78,6 +81,7 @@ def read_captions(
         source: a folder, a .json, or a file of `name.jpg#0<tab>text` lines.
         images: the folder that the names are in. Default: that of `source`, and `images` in it.
         splits: of a source that has none (Flickr8k): for train, valid, test a file of names.
+        bare: the images need not be there: their features are elsewhere.
     Raises:
         DataError: with file, and line or entry, if the format is none of these; if nothing is left.
     """
@@ -91,7 +95,7 @@ def read_captions(
     if splits:
         rows = _split(rows, splits)
     folders = [Path(images)] if images else [source if source.is_dir() else source.parent]
-    return _found(str(source), rows, [*folders, *(f / "images" for f in folders)])
+    return _found(str(source), rows, [*folders, *(f / "images" for f in folders)], bare=bare)
 
 
 def read_vectors(path: str | Path, text: str = "text", split: str | None = None) -> Captions:
@@ -139,19 +143,42 @@ def open_image(path: str | Path, pixels: int) -> Image:
         DataError: if it is missing or broken.
         OptionError: if Pillow is not installed.
     """
+    library = _pillow()
     try:
+        with library.Image.open(path) as image:
+            return _fitted(library, library.ImageOps.exif_transpose(image), pixels)
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected an image, found no such file") from None
+    except (OSError, ValueError, SyntaxError, library.Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: expected an image, found a broken one ({error})") from None
+
+
+def fitted(image: Image, pixels: int) -> Image:
+    """The middle square of an image (H, W, 3) at a size.
+
+    Raises:
+        OptionError: if Pillow is not installed.
+    """
+    if image.shape == (pixels, pixels, 3):
+        return image
+    library = _pillow()
+    return _fitted(library, library.Image.fromarray(image), pixels)
+
+
+def _fitted(library: Any, image: Any, pixels: int) -> Image:
+    return np.array(library.ImageOps.fit(image.convert("RGB"), (pixels, pixels)), np.uint8)
+
+
+def _pillow() -> Any:
+    try:
+        import PIL
         import PIL.Image
-        from PIL import ImageOps
+        import PIL.ImageOps
     except ImportError:
         raise OptionError(
             "images need Pillow, which is not installed: run pip install 'gatewise[caption]'"
         ) from None
-    try:
-        with PIL.Image.open(path) as image:
-            whole = ImageOps.exif_transpose(image).convert("RGB")
-            return np.asarray(ImageOps.fit(whole, (pixels, pixels)), np.uint8)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: expected an image, found a broken one ({error})") from None
+    return PIL
 
 
 def load_images(captions: Captions, pixels: int) -> tuple[Captions, Image]:
@@ -251,15 +278,17 @@ def _split_name(name: str) -> str:
     return SPLITS.get(name.strip().lower(), name.strip().lower())
 
 
-def _found(source: str, rows: Iterable[Described], folders: Sequence[Path]) -> Captions:
+def _found(
+    source: str, rows: Iterable[Described], folders: Sequence[Path], *, bare: bool
+) -> Captions:
     items, skipped = [], Skips()
     for row in rows:
         texts = tuple(text.strip() for text in row.texts if text.strip())
         paths = [p for p in (folder / row.name for folder in folders) if p.is_file()]
-        if not paths or not texts:
-            skipped.add(f"{source}, {row.name}", NO_TEXT if paths else MISSING)
+        if not texts or not (paths or bare):
+            skipped.add(f"{source}, {row.name}", MISSING if texts else NO_TEXT)
         else:
-            items.append(Described(row.name, texts, row.split, paths[0]))
+            items.append(Described(row.name, texts, row.split, paths[0] if paths else None))
     if not items:
         said = skipped.summary()
         raise DataError(f"{source}: expected images with captions, found none ({said or 'empty'})")
@@ -268,10 +297,10 @@ def _found(source: str, rows: Iterable[Described], folders: Sequence[Path]) -> C
 
 def _npz(path: str | Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], list[str], list[str]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             vectors, texts = file["vectors"].astype(np.float32), file["texts"]
             parts = file["split"] if "split" in file.files else np.full(len(texts), "")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, BadZipFile) as error:
         raise DataError(f"{path}: expected vectors and texts as .npz: {error}") from None
     if vectors.ndim != 2 or texts.shape != vectors.shape[:1] or parts.shape != texts.shape:
         found = f"{vectors.shape}, {texts.shape}"
