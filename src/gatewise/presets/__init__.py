@@ -7,35 +7,12 @@ hands its values to the options that have those names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from gatewise.errors import unknown
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named setting.
-
-    Attributes:
-        name: on the command line.
-        mapping: what it trains ("lm").
-        summary: one line.
-        source: where the values come from.
-        values: option name -> value.
-    """
-
-    name: str
-    mapping: str
-    summary: str
-    source: str
-    values: Mapping[str, Any]
-
-
-def _preset(name: str, summary: str, source: str, mapping: str = "lm", **values: Any) -> Preset:
-    return Preset(name, mapping, summary, source, MappingProxyType(values))
-
+from gatewise.presets.base import Preset, preset
+from gatewise.presets.execute import EXECUTION
 
 _TRANSLATE: dict[str, Any] = {
     "tokenizer": "bpe",
@@ -81,24 +58,11 @@ _CHARACTERS: dict[str, Any] = {
     "minutes": 3.0,
 }
 
-_EXECUTE: dict[str, Any] = {
-    "form": "pairs",
-    "attention": "dot",
-    "bidirectional": True,
-    "embedding_size": 32,
-    "batch_size": 128,
-    "bucket": 32,
-    "beta2": 0.99,
-    "schedule": "cosine",
-    "warmup": 100,
-    "dtype": "auto",
-}
-
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        preset.name: preset
-        for preset in (
-            _preset(
+        one.name: one
+        for one in (
+            preset(
                 "char",
                 "characters, three minutes on two CPU cores",
                 "measured here on tiny Shakespeare: benchmarks/shakespeare.sh, dev/LOG.md",
@@ -106,7 +70,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 dropout=0.1,
                 lr=6e-3,
             ),
-            _preset(
+            preset(
                 "char-small",
                 "characters of about a megabyte, read many times; three minutes on two CPU cores",
                 "measured here on tiny Shakespeare: benchmarks/shakespeare.sh, dev/LOG.md",
@@ -114,7 +78,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 dropout=0.25,
                 lr=4e-2,
             ),
-            _preset(
+            preset(
                 "tiny",
                 "seconds, to see that everything works",
                 "a small network of this project",
@@ -133,7 +97,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 steps=150,
                 log_every=25,
             ),
-            _preset(
+            preset(
                 "word-language-model",
                 "words, the lecture's reference program",
                 "pytorch/examples, word_language_model: main.py's default options",
@@ -156,7 +120,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 log_every=200,
                 seed=1111,
             ),
-            _preset(
+            preset(
                 "char-rnn",
                 "characters, torch-rnn's default options",
                 "jcjohnson/torch-rnn, train.lua: default options (Adam, halved every 5 epochs)",
@@ -178,7 +142,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 eval_every=1000,
                 checkpoint_every=1000,
             ),
-            _preset(
+            preset(
                 "awd-lstm",
                 "words, strong regularisation; meant for a GPU",
                 "Merity et al. 2017 (arXiv 1708.02182), the authors' WikiText-2 command",
@@ -210,7 +174,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 log_every=200,
                 seed=1882,
             ),
-            _preset(
+            preset(
                 "translate",
                 "pieces, dot attention, 15 minutes on two CPU cores",
                 "measured here on Multi30k, German to English: dev/LOG.md",
@@ -218,7 +182,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 **_TRANSLATE,
                 minutes=15.0,
             ),
-            _preset(
+            preset(
                 "multi30k",
                 "the same for an hour",
                 "measured here on Multi30k, German to English: dev/LOG.md",
@@ -226,7 +190,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 **_TRANSLATE,
                 minutes=60.0,
             ),
-            _preset(
+            preset(
                 "tag",
                 "words and their characters, both directions; five minutes at most",
                 "a network of the sizes of Lample et al. 2016 (arXiv 1603.01360), trained by adamw",
@@ -241,7 +205,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 epochs=30.0,
                 minutes=5.0,
             ),
-            _preset(
+            preset(
                 "notices",
                 "the embedded sentences, what runs without data: half a minute on a CPU core",
                 "a small network of this project",
@@ -258,7 +222,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 warmup=50,
                 epochs=6.0,
             ),
-            _preset(
+            preset(
                 "python",
                 "the roles of words in Python's own library: a minute on a CPU core",
                 "a small network of this project",
@@ -274,7 +238,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 warmup=50,
                 epochs=3.0,
             ),
-            _preset(
+            preset(
                 "forecast",
                 "one series or several, five minutes at most",
                 "measured here on generated series: dev/LOG.md",
@@ -284,7 +248,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 minutes=5.0,
                 patience=30,
             ),
-            _preset(
+            preset(
                 "seasonal",
                 "the embedded series, what runs without data: seconds on a CPU core",
                 "measured here: dev/LOG.md",
@@ -296,7 +260,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 steps=1500,
                 eval_every=100,
             ),
-            _preset(
+            preset(
                 "library",
                 "how the lines of Python's own library are indented: a minute on a CPU core",
                 "measured here: dev/LOG.md",
@@ -308,7 +272,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 steps=1500,
                 eval_every=100,
             ),
-            _preset(
+            preset(
                 "numbers",
                 "characters, what runs without data: a minute on two CPU cores",
                 "a small network of this project",
@@ -325,66 +289,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 warmup=50,
                 minutes=1.0,
             ),
-            _preset(
-                "execute",
-                "generated programs, six minutes on one CPU core",
-                "a small network of this project; measured for four minutes: docs/execute.md",
-                mapping="execute",
-                **_EXECUTE,
-                task="programs",
-                curriculum="mix",
-                hidden_size=256,
-                lr=3e-3,
-                minutes=6.0,
-            ),
-            _preset(
-                "execute-paper",
-                "generated programs in one stream, two layers of 400; meant for a GPU",
-                "Zaremba & Sutskever 2014 (arXiv 1410.4615), section 5; initial weights are torch's",
-                mapping="execute",
-                task="programs",
-                form="stream",
-                length=4,
-                nesting=3,
-                curriculum="combined",
-                settle=0.8,
-                embedding_size=400,
-                hidden_size=400,
-                num_layers=2,
-                batch_size=100,
-                bptt=50,
-                optimizer="sgd",
-                lr=0.5,
-                schedule="constant",
-                clip_norm=5.0,
-                epochs=1000.0,
-            ),
-            _preset(
-                "addition",
-                "sums of two numbers, three minutes on one CPU core",
-                "measured here: docs/execute.md, dev/LOG.md",
-                mapping="execute",
-                **_EXECUTE,
-                task="addition",
-                curriculum="mix",
-                hidden_size=128,
-                lr=4e-3,
-                minutes=3.0,
-            ),
-            _preset(
-                "memorise",
-                "rows of digits, two minutes on one CPU core",
-                "measured here: docs/execute.md, dev/LOG.md",
-                mapping="execute",
-                **_EXECUTE,
-                task="memorise",
-                digits=10,
-                curriculum="mix",
-                hidden_size=128,
-                lr=4e-3,
-                minutes=2.0,
-            ),
-            _preset(
+            *EXECUTION,
+            preset(
                 "names",
                 "characters of names and other short texts, in both directions",
                 "measured here on names by language: benchmarks/classify.py",
@@ -403,7 +309,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 unknown_rate=0.05,
                 epochs=20.0,
             ),
-            _preset(
+            preset(
                 "series",
                 "short series, few examples: two directions, mean of the steps, noise",
                 "measured here on series of the UEA and UCR archives: benchmarks/classify.py",
@@ -420,7 +326,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 weight_decay=0.01,
                 steps=600,
             ),
-            _preset(
+            preset(
                 "waves",
                 "what runs without data: seconds on two CPU cores",
                 "a small network of this project",
@@ -448,3 +354,6 @@ def get_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]
+
+
+__all__ = ["PRESETS", "Preset", "get_preset"]
