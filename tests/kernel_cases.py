@@ -55,16 +55,30 @@ def normed(a: Any, s: Any, p: Any) -> Any:
     return {"h": 0.5 * s.h + h, "c": c}, {"n": n, "z": z}
 
 
+@gw.cell(params={"u": "recurrent", "v": "matrix", "w": "matrix", "p": "vector"})
+def matrices(a: Any, s: Any, p: Any) -> Any:
+    """Products of a state, of a vector, of another product, with one matrix twice, beside a norm."""
+    n = gw.tanh(p.u @ (a.x.n + 0.3 * (p.v @ s.c)) - a.h.n)
+    z = gw.sigmoid(a.z + p.w @ p.p)
+    c = z * s.c + (1 - z) * gw.layer_norm(gw.where(n > a.y, n, 0.5 * a.y), p.p, p.p)
+    return {"h": 0.5 * s.h + p.v @ c, "c": c}, {"n": n, "z": z}
+
+
 USERS = {"coupled": coupled, "peephole": peephole, "many operations": many_operations}
 CELLS = [*ENGINES["cuda"], *USERS]
 """Those that are computed unit by unit."""
-BY_ROWS = {"normed": normed}
-COMPILED = [*ENGINES["compiled"], *USERS, *BY_ROWS]
+BY_ROWS = {"normed": normed, "matrices": matrices}
+PROJECTED = ["lstm to 5"]
+COMPILED = [*ENGINES["compiled"], *USERS, *BY_ROWS, *PROJECTED]
 
 
 def build(cell: str, dtype: torch.dtype = torch.float64, **options: Any) -> gw.Stack:
-    kind = (USERS | BY_ROWS).get(cell, cell)
-    stack = gw.Stack(kind, INPUT, **{"hidden_size": UNITS, "dtype": dtype, **options})
+    """A stack of a cell, by its name; "lstm to 5" has a projection of that size, or of one unit less than others."""
+    cell, _, size = cell.partition(" to ")
+    kind, options = (USERS | BY_ROWS).get(cell, cell), {"hidden_size": UNITS, **options}
+    if size:
+        options["proj_size"] = min(int(size), options["hidden_size"] - 1)
+    stack = gw.Stack(kind, INPUT, **{"dtype": dtype, **options})
     spread(stack, 0.2)
     return stack
 
@@ -178,26 +192,26 @@ def numbers(dtype: torch.dtype = torch.float64, steps: int = STEPS) -> Tensor:
     return torch.randn(steps, BATCH, INPUT, dtype=dtype)
 
 
-def controls() -> dict[str, Any]:
-    wave = torch.rand(3, 1, UNITS, dtype=torch.float64)
+def controls(units: int = UNITS) -> dict[str, Any]:
+    """Every kind of control, of a name that has so many units."""
+    wave = torch.rand(3, 1, units, dtype=torch.float64)
     return {
         "on": lambda n: gw.Control.on(n),
-        "off": lambda n: gw.Control.off(n, units=slice(0, 5), batch=[0, 3]),
+        "off": lambda n: gw.Control.off(n, units=slice(0, 4), batch=[0, 3]),
         "set": lambda n: gw.Control.set(n, 0.3, time=slice(4, 7)),
-        "scale": lambda n: gw.Control.scale(n, 1.7, units=[1, 12]),
+        "scale": lambda n: gw.Control.scale(n, 1.7, units=[1, units - 1]),
         "add": lambda n: gw.Control.add(n, 0.1, batch=2),
         "patch": lambda n: gw.Control.patch(n, wave, time=slice(5, 8)),
         "composed": lambda n: (
-            gw.Control.set(n, 0.2, units=slice(0, 6))
+            gw.Control.set(n, 0.2, units=slice(0, 4))
             | gw.Control.scale(n, 1.5, time=[5, 6])
-            | gw.Control.add(n, torch.arange(13.0) / 50)
+            | gw.Control.add(n, torch.arange(float(units)) / 50)
         ),
     }
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "projection": ({"proj_size": 2}, {}, "there is a projection"),
-    "matrix": ({"cell": "gru_paper"}, {}, "matmul reads other units"),
+    "rounds": ({"cell": "mogrifier"}, {}, "x and h modulate each other"),
     "no step": ({}, {"lengths": None, "steps": 0}, "no step or no column"),
     "record with gradient": ({}, {"record": gw.Record("f", grad=True)}, "carry gradients"),
     "learned control": (
@@ -207,10 +221,16 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
 }
 """What kernels refuse: how the stack is made and called, and the reason given."""
+REFUSED_BY_ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "projection": ({"proj_size": 2}, {}, "there is a projection"),
+    "matrix": ({"cell": "gru_paper"}, {}, "matmul reads other units"),
+    "norm": ({"cell": "lstm_layer_norm"}, {}, "layer_norm reads other units"),
+}
+"""What those that compute unit by unit refuse beside."""
 
 
 def check_refusal(engine: str, case: str) -> None:
-    options, call, reason = REFUSED[case]
+    options, call, reason = (REFUSED | REFUSED_BY_ROWS)[case]
     stack = gw.Stack(**{"cell": "lstm", "input_size": 3, "hidden_size": 4, **options})
     call = dict(call)
     with pytest.raises(EngineError, match=reason):

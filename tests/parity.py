@@ -190,8 +190,8 @@ CELLS: dict[str, Row] = {
     "mogrifier": Row(mogrifier, projects=True),
 }
 
-_COMPILED = tuple(name for name in CELLS if name not in ("gru_paper", "mogrifier"))
-_UNIT_BY_UNIT = tuple(name for name in _COMPILED if name != "lstm_layer_norm")
+_COMPILED = tuple(name for name in CELLS if name != "mogrifier")
+_UNIT_BY_UNIT = tuple(n for n in _COMPILED if n not in ("lstm_layer_norm", "gru_paper"))
 
 ENGINES: dict[str, tuple[str, ...]] = {
     "reference": tuple(CELLS),

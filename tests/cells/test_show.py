@@ -69,9 +69,22 @@ def test_its_code_is_shown() -> None:
     assert 'define void @"backward"' in code
     assert 'define void @"backward"' not in shown.code(gradients=False)
     assert "fmla" in shown.code(assembly=True, target="aarch64")
-    with pytest.raises(EngineError, match="matmul reads other units"):
-        gw.show(gw.cells.PaperGRU).code()
+    with pytest.raises(EngineError, match="x and h modulate each other"):
+        gw.show(gw.cells.Mogrifier).code()
     with pytest.raises(UnknownNameError, match="unknown target 'z80'"):
         shown.code(target="z80")
     with pytest.raises(OptionError, match="'float32' or 'float64'"):
         shown.code(dtype="int8")
+
+
+def test_the_gradients_of_matrices_and_norms() -> None:
+    paper = gw.show(gw.cells.PaperGRU).gradients
+    assert "d.p.weight_hn = outer(d.h * (1 - z) * (1 - n * n), r * s.h)" in paper
+    assert "d.s.h = d.h * z + p.weight_hn.T @ (d.h * (1 - z) * (1 - n * n)) * r" in paper
+    normed = gw.show(gw.cells.LayerNormLSTM)
+    assert (
+        "d.p.scale_o = d.h * tanh(normal(c) * p.scale_c + p.shift_c) * o * (1 - o) * normal(a.o)"
+        in (normed.gradients)
+    )
+    assert "mean(v) is over the units" in normed.text
+    assert normed.keeps

@@ -214,3 +214,14 @@ def test_wrong_use_is_one_clear_line(
     called = gatewise(*(names.get(word, word) for word in words))
     assert called.status in (1, 2)
     assert said in called.line
+
+
+def test_the_command_forecasts_tables(gatewise: Any, trained: Path) -> None:
+    ahead = trained / "ahead.csv"
+    called = gatewise("classify", trained / "run", ahead, "--steps", "3", "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)["forecasts"]
+    assert [(one["series"], len(one["points"])) for one in found] == [("north", 3), ("south", 3)]
+    refused = gatewise("classify", trained / "run", ahead, "--top", "2")
+    assert refused.status == 2
+    assert "--top: not for a run of mapping 'forecast'" in refused.err

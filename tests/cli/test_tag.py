@@ -194,3 +194,20 @@ def test_wrong_use_is_one_clear_line(
     called = gatewise(*(names.get(word, word) for word in words))
     assert called.status in (1, 2)
     assert said in called.line
+
+
+def test_the_command_tags_texts_files_and_pipes(gatewise: Any, run: Path, tmp_path: Path) -> None:
+    called = gatewise("classify", run, "Peter flew.")
+    assert called.status == 0, called.err
+    assert [line.split("\t")[0] for line in called.out.splitlines()] == ["Peter", "flew", "."]
+    lines = tmp_path / "lines.txt"
+    lines.write_text("One .\nTwo .\n")
+    found = json.loads(gatewise("classify", run, lines, "--json").out)["sentences"]
+    assert [one["words"] for one in found] == [["One", "."], ["Two", "."]]
+
+
+@pytest.mark.parametrize("flags", [["--top", "2"], ["--each-step"], ["--steps", "3"]])
+def test_flags_of_other_runs_are_refused(gatewise: Any, run: Path, flags: list[str]) -> None:
+    called = gatewise("classify", run, "x", *flags)
+    assert called.status == 2
+    assert "not for a run of mapping 'tag'" in called.err

@@ -25,7 +25,7 @@ def test_every_engine_has_a_row_and_says_what_it_is() -> None:
 
 def test_the_fastest_that_can_is_chosen() -> None:
     assert gw.Stack("lstm", 3, 4)(torch.zeros(5, 2, 3)).engine == "closed"
-    assert gw.Stack("gru_paper", 3, 4)(torch.zeros(5, 2, 3)).engine == "reference"
+    assert gw.Stack("mogrifier", 3, 4)(torch.zeros(5, 2, 3)).engine == "reference"
 
 
 def test_the_compiled_engine_runs_what_the_closed_one_cannot(
@@ -124,13 +124,13 @@ def test_a_large_run_that_falls_back_warns_once(monkeypatch: pytest.MonkeyPatch)
     choosing = sys.modules["gatewise.engine.choose"]
     monkeypatch.setattr(choosing, "_WARNED", set())
     monkeypatch.setattr(choosing, "_LARGE", 64)
-    stack, x = gw.Stack("gru_paper", 3, 4), torch.zeros(8, 2, 3)
-    with pytest.warns(EngineWarning, match="because in the cell gru_paper") as caught:
+    stack, x = gw.Stack("mogrifier", 3, 4), torch.zeros(8, 2, 3)
+    with pytest.warns(EngineWarning, match="because in the cell mogrifier") as caught:
         assert stack(x).engine == "reference"
     (warning,) = caught
     assert warning.filename == __file__
     stack(x)  # once
-    gw.Stack("gru_paper", 3, 4)(x[:2])  # too small for a word
+    gw.Stack("mogrifier", 3, 4)(x[:2])  # too small for a word
     stack(x, engine="reference")  # asked for
     torch.vmap(lambda x: stack(x).h)(x.unsqueeze(0))  # nothing else could
 

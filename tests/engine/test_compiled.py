@@ -49,7 +49,7 @@ def test_every_name_is_recorded(cell: str) -> None:
     names = stack.directions()[0].names
     for record in (
         gw.Record(*names),
-        gw.Record(*names, every=2, units=[0, 12]),
+        gw.Record(*names, every=2, units=[0, 4]),
         gw.Record(names[-1], time=slice(2, 4)),
     ):
         compare(stack, numbers(), record=record, lengths=[7, 0, 1, 6, 3], start=3)
@@ -95,8 +95,8 @@ def test_every_name_is_controlled(cell: str) -> None:
     stack = build(cell, bidirectional=True)
     names = stack.directions()[0].names
     neutral = reduce(or_, (gw.Control.scale(n, 1.0) for n in names))
-    makes = list(controls().values())
     for k, name in enumerate(names):
+        makes = list(controls(stack.directions()[0].width(name)).values())
         for make in (makes[k % len(makes)], makes[(3 * k + 1) % len(makes)]):
             control = neutral | make(name)
             compare(stack, numbers(), control=control, record=gw.Record(*names), start=3)
@@ -108,9 +108,9 @@ def test_every_name_is_controlled(cell: str) -> None:
 def test_every_name_is_controlled_alone(cell: str, control: str) -> None:
     """A kernel for each name: minutes of compilation."""
     stack = build(cell, num_layers=2, bidirectional=True)
-    make = controls()[control]
     names = stack.directions()[0].names
     for name in names:
+        make = controls(stack.directions()[0].width(name))[control]
         compare(stack, numbers(), control=make(name), record=gw.Record(*names), start=3)
 
 
@@ -236,3 +236,9 @@ def test_a_variance_beside_a_large_mean() -> None:
     assert (
         float((found.detach().double() - exact.detach()).abs().max()) < 1e-2
     )  # 3000 + v keeps 11 bits of v
+
+
+def test_norms_and_a_projection_in_one_step() -> None:
+    stack = build("lstm_layer_norm to 12", bidirectional=True, zoneout=0.3)
+    names = stack.directions()[0].names
+    compare(stack, numbers(), lengths=[7, 0, 1, 6, 3], record=gw.Record(*names))

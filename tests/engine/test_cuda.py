@@ -21,6 +21,7 @@ from kernel_cases import (
     CELLS,
     INPUT,
     REFUSED,
+    REFUSED_BY_ROWS,
     STEPS,
     build,
     check_refusal,
@@ -264,7 +265,7 @@ def test_inference_mode_and_strided_tensors() -> None:
 # --- what it refuses -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", [*REFUSED, *REFUSED_BY_ROWS])
 def test_what_it_cannot_do_it_says(case: str) -> None:
     check_refusal("cuda", case)
 

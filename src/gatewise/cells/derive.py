@@ -68,7 +68,8 @@ RULES: dict[str, Rule] = {
 """Operation -> its gradient: from that of the result d, the result y and the operands, to theirs.
 
 What reads other units (layer_norm, matmul) has none here: no lane can compute it alone. `norms` writes a
-layer_norm out; the means in it have none either, since "normal" takes it all.
+layer_norm out; the means in it have none either, since "normal" takes it all. A product M v with a matrix
+hands on "matmul_back", M^T d; the gradient of M itself is d times v, over rows and steps.
 """
 
 
@@ -79,17 +80,20 @@ class Backward:
     Attributes:
         gradients: input key ("pre" | "pre.x" | "pre.h" | "state" | "param", name) -> its gradient,
             for those that have one. Inputs ("grad", state) are the gradients of the next states.
+        products: place of a matmul in the graph -> the gradient of its result.
     """
 
     gradients: Mapping[tuple[str, str], Expr]
+    products: Mapping[int, Expr]
 
 
 def differentiate(graph: Graph) -> Backward:
     """The backward equations of `graph`.
 
     Raises:
-        OptionError: if an operation reads other units (layer_norm, matmul).
+        OptionError: if an operation has no gradient here (layer_norm, which `norms` writes out).
     """
+    products: dict[int, Expr] = {}
     parts: dict[int, list[Expr]] = {i: [] for i in range(len(graph.nodes))}
     carried: dict[tuple[str, str], list[Expr]] = {}
     for state, place in graph.states.items():
@@ -111,10 +115,17 @@ def differentiate(graph: Graph) -> Backward:
         if node.op == "input":
             assert node.key is not None
             carried.setdefault(node.key, []).append(_at_input(graph, node, gradient))
+        elif node.op == "matmul":
+            products[place] = gradient
+            back = Expr("matmul_back", (node.args[0], gradient), key=("product", str(place)))
+            parts[graph.operands(place)[1]].append(back)
         elif node.op != "const":
             _spread(graph, place, gradient, parts)
     simplify = Simplifier(graph.nodes)
-    return Backward({key: simplify(reduce(add, terms)) for key, terms in carried.items()})
+    return Backward(
+        {key: simplify(reduce(add, terms)) for key, terms in carried.items()},
+        {place: simplify(gradient) for place, gradient in products.items()},
+    )
 
 
 def _at_input(graph: Graph, node: Expr, gradient: Expr) -> Expr:

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewise.cells.base import Cell, Law
-from gatewise.cells.derive import differentiate
+from gatewise.cells.derive import Backward, differentiate
 from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph, text
 from gatewise.cells.linear import recurrence
 from gatewise.cells.linear import refusal as no_scan
+from gatewise.cells.norms import written_out
 from gatewise.cells.rounds import Round
 from gatewise.errors import OptionError
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
 _INFIX |= {"gt": ">", "lt": "<", "ge": ">=", "le": "<="}
-_BINDING = {"add": 1, "sub": 1, "mul": 2, "div": 2, "matmul": 2, "neg": 3}
+_BINDING = {"add": 1, "sub": 1, "mul": 2, "div": 2, "matmul": 2, "matmul_back": 2, "neg": 3}
 _LATEX = {"add": "+", "sub": "-", "mul": r"\odot", "matmul": ""}
 _LATEX |= {"gt": ">", "lt": "<", "ge": r"\ge", "le": r"\le"}
 _LATEX_NAMES = {
@@ -28,6 +29,9 @@ _LATEX_NAMES = {
     "minimum": r"\min",
     "maximum": r"\max",
 }
+
+
+_NORMS = "where mean(v) is over the units, and normal(v) = (v - mean(v)) / deviation(v)"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Shown:
         """All of it but the LaTeX."""
         head = f"{self.name}: {self.paper}" if self.paper else self.name
         keeps = ", ".join(self.keeps) or "nothing"
-        body = self.gradients or "(a value reads other units: not unit by unit)"
+        body = self.gradients
+        if "mean(" in body or "normal(" in body:
+            body += f"\n{_NORMS}"
         scan = f"as a scan\n{self.scan}\n\n" if self.scan else ""
         return f"{head}\n\n{self.equations}\n\n{scan}gradients\n{body}\n\nbackward keeps: {keeps}"
 
@@ -84,12 +90,11 @@ def show(cell: Cell | type[Cell] | Law) -> Shown:
     if not isinstance(law, Law):
         raise OptionError(f"show takes a cell or its class: found {type(cell).__name__}")
     graph = law.graph
-    try:
-        gradients = differentiate(graph).gradients
-    except OptionError:
-        gradients = {}
-    writer = _Writer(graph)
-    written = {_input(key): writer.text(node) for key, node in sorted(gradients.items())}
+    plain = written_out(graph)
+    found = differentiate(plain)
+    writer = _Writer(plain)
+    written = {_input(key): writer.text(node) for key, node in sorted(found.gradients.items())}
+    written |= _of_matrices(plain, found, writer)
     lines = [f"d.{name} = {line}" for name, line in written.items() if line != "0"]
     before = [_round_text(one, law) for one in law.rounds]
     tex = [_round_tex(one, law) for one in law.rounds]
@@ -103,6 +108,16 @@ def show(cell: Cell | type[Cell] | Law) -> Shown:
         bool(law.recurrent_blocks) or graph.reads_h,
         _scan(law),
     )
+
+
+def _of_matrices(graph: Graph, found: Backward, writer: _Writer) -> dict[str, str]:
+    """Matrix -> its gradient: what comes back to its products, times what they multiply."""
+    lines: dict[str, list[str]] = {}
+    for place, gradient in found.products.items():
+        weight, operand = graph.nodes[place].args
+        line = f"outer({writer.text(gradient)}, {writer.text(operand)})"
+        lines.setdefault(_input(weight.key or ("param", "")), []).append(line)
+    return {name: " + ".join(terms) for name, terms in lines.items()}
 
 
 def _scan(law: Law) -> str:
@@ -156,6 +171,8 @@ class _Writer:
     def __init__(self, graph: Graph, defined: str = "") -> None:
         names = graph.names.items()
         self._names = {id(graph.nodes[i]): name for i, name in names if name != defined}
+        norms = [n for n in graph.nodes if n.op == "normal"]
+        self._deviations = {id(n.args[2]): n.args[0] for n in norms}
         self.read: dict[str, None] = {}
 
     def text(self, node: Expr, binding: int = 0) -> str:
@@ -164,13 +181,18 @@ class _Writer:
             name = self._names[id(node)]
             self.read[name] = None
             return name
+        if id(node) in self._deviations:
+            line = f"1 / deviation({self.text(self._deviations[id(node)])})"
+            return f"({line})" if binding else line
+        if node.op in ("normal", "row_mean"):
+            return f"{node.op.removeprefix('row_')}({self.text(node.args[0])})"
         if node.op in ("raw", "through", "passed"):
             return self.text(node.args[0], binding)
         if node.op == "kept":  # only with zoneout
             return "0"
         if node.op == "const":
             return f"{node.value:g}" if math.isfinite(node.value) else str(node.value)
-        if node.key is not None:
+        if node.key is not None and node.op == "input":
             if node.key[0].startswith("pre"):
                 self.read[_input(node.key)] = None
             return f"d.{node.key[1]}" if node.key[0] == "grad" else _input(node.key)
@@ -178,6 +200,10 @@ class _Writer:
 
     def _operation(self, node: Expr, binding: int) -> str:
         own = _BINDING.get(node.op, 0)
+        if node.op == "matmul_back":
+            weight, gradient = node.args
+            line = f"{_input(weight.key or ('param', ''))}.T @ {self.text(gradient, own + 1)}"
+            return f"({line})" if own < binding else line
         if node.op == "add" and node.args[0].op == "kept":  # nothing is kept without zoneout
             return self.text(node.args[1], binding)
         if node.op == "neg":

@@ -1,4 +1,4 @@
-"""`gatewise classify`: texts and series through a classifier or regressor."""
+"""`gatewise classify`: texts and series through a classifier, regressor, tagger or forecaster."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
+from gatewise.cli.classify_forecast import Future, FutureFlags, classify_forecast
+from gatewise.cli.classify_tag import classify_tag
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     ControlFile,
     Opening,
     OpeningFlags,
     RunPath,
-    open_as,
+    open_any,
     read_control,
     say_notes,
     whole,
@@ -26,7 +28,7 @@ from gatewise.errors import DataError, OptionError
 
 if TYPE_CHECKING:  # only these names: the page of help must not wait for torch
     from gatewise.probe import Control
-    from gatewise.run import ClassifyRun, Prediction, VectorReading
+    from gatewise.run import ClassifyRun, Prediction, Run, VectorReading
 
 _AT_ONCE = 256
 _SHOWN = 60
@@ -40,8 +42,8 @@ def classify(
         Parameter(
             allow_leading_hyphen=True,
             help="Texts, or files of lines; of a model of series, files (.ts, .npz, tables), or the "
-            "numbers themselves: 1,2,3 with : between channels. - or nothing reads lines of standard "
-            "input.",
+            "numbers themselves: 1,2,3 with : between channels; of a forecaster, its tables. - or nothing "
+            "reads lines of standard input.",
         ),
     ],
     n: Annotated[
@@ -52,30 +54,59 @@ def classify(
     ] = False,
     plot: Annotated[
         Path | None,
-        Parameter(help="Draw the probabilities over the steps of one input (.png, .svg, .pdf)."),
+        Parameter(
+            help="Draw the probabilities over the steps of one input, or a forecast (.png, .svg, .pdf)."
+        ),
     ] = None,
+    future: FutureFlags = Future(),  # noqa: B008
     opening: OpeningFlags = Opening(),  # noqa: B008
     control: ControlFile = None,
     json: Json = False,
 ) -> int:
-    """Say the class of texts or series, with its probability; or their number.
+    """Say the class of texts or series, with its probability; their number, their tags, or how they go on.
 
-    A line for each input.
+    A line for each input; of a tagger one for each word, of a forecaster one for each step to come.
     """
-    from gatewise.run import ClassifyRun
+    from gatewise.run import ClassifyRun, ForecastRun, TagRun
 
     if n < 1:
         raise OptionError(f"--top: expected a whole number from 1, found {n}")
+    acting = read_control(control)
+    opened = open_any(run, opening, "read")
+    engine = opening.engine
+    if isinstance(opened, TagRun):
+        _refuse(opened, top=n != 1, each_step=each_step, plot=plot, future=future != Future())
+        return classify_tag(opened, _lines(inputs), control=acting, engine=engine, json=json)
+    if isinstance(opened, ForecastRun):
+        _refuse(opened, top=n != 1, each_step=each_step)
+        return classify_forecast(
+            opened, inputs, future, plot=plot, control=acting, engine=engine, json=json
+        )
+    if not isinstance(opened, ClassifyRun):
+        raise OptionError(
+            f"{run}: expected a run of mapping 'classify', 'tag' or 'forecast', found {opened.mapping!r}: "
+            "`gatewise --help` lists the verbs"
+        )
+    _refuse(opened, future=future != Future())
     if plot is not None:
         plots.check(plot)
-    acting = read_control(control)
-    opened = open_as(ClassifyRun, run, opening, "classify")
     items = _items(opened, inputs)
     if each_step or plot is not None:
         _read(opened, list(items), n, plot, acting, opening.engine, json=json)
     else:
         _classify(opened, items, n, acting, opening.engine, json=json)
     return 0
+
+
+_FLAGS = {"top": "--top", "each_step": "--each-step", "plot": "--plot"}
+
+
+def _refuse(opened: Run, **given: object) -> None:
+    """Raise OptionError for an option that says nothing of this kind of run."""
+    for name, value in given.items():
+        if value:
+            flags = _FLAGS.get(name, "--steps, --samples, --series and --seed")
+            raise OptionError(f"{flags}: not for a run of mapping {opened.mapping!r}")
 
 
 Item = tuple[str, Any]
@@ -99,6 +130,22 @@ def _items(opened: ClassifyRun, inputs: Sequence[str]) -> Iterator[Item]:
             yield _item(given, f"{given}: found no such file, read as numbers", series)
         else:
             yield _item(whole(given), "the series given", series)
+
+
+def _lines(inputs: Sequence[str]) -> Iterator[str]:
+    """Each line to tag: as given, of files, of standard input."""
+    from gatewise.tasks.tables import lines_of, read_text
+
+    if not inputs and (sys.stdin is None or sys.stdin.isatty()):
+        raise OptionError("expected a text, a file, or - and a pipe")
+    for given in inputs or ("-",):
+        path = Path(given)
+        if given == "-":
+            yield from _standard_input()
+        elif len(given) < 1000 and "\n" not in given and path.is_file():
+            yield from lines_of(read_text(path))
+        else:
+            yield whole(given)
 
 
 def _of_file(opened: ClassifyRun, path: Path) -> Iterator[Item]:

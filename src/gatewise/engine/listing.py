@@ -44,7 +44,8 @@ class Listing(Shown):
         from gatewise.engine.cpu.layout import Layout, Variant, refusal
         from gatewise.engine.cpu.target import TARGETS, current
 
-        if (why := refusal(self.law, by_rows=True)) is not None:
+        why = "x and h modulate each other before the gates" if self.law.rounds else None
+        if (why := why or refusal(self.law, by_rows=True)) is not None:
             raise EngineError(f"there is no code to show: in the cell {self.law.name} {why}")
         if target and target not in TARGETS:
             raise unknown("target", target, TARGETS)

@@ -16,6 +16,7 @@ from torch import Tensor
 from gatewise.cells.base import Law, Weights, start_state
 from gatewise.engine.base import Direction, Plan, autocast_dtype
 from gatewise.engine.cpu.layout import Variant, refusal
+from gatewise.engine.cpu.widths import refusal_of_projection, with_projection
 from gatewise.engine.layers import Rules
 from gatewise.engine.recorder import recorded_names
 from gatewise.engine.reference import ReferenceEngine
@@ -69,7 +70,7 @@ def prepare(
     state = _started(direction, plan, valid, x, state)
     controls = _controls(direction, plan, rules, x, dtype)
     tensors = [x, weights.ih, weights.hh, *weights.params.values(), *state.values()]
-    tensors += [t for t in (weights.b_ih, weights.b_hh) if t is not None]
+    tensors += [t for t in (weights.b_ih, weights.b_hh, weights.hr) if t is not None]
     variant = Variant(
         controlled=tuple(sorted(controls)),
         recorded=recorded,
@@ -133,16 +134,21 @@ def _refusal_of(
 ) -> str | None:
     """Why kernels cannot run this direction, or None."""
     law, weights = direction.law, direction.weights
-    if weights.hr is not None:
+    if weights.hr is not None and not by_rows:
         return "there is a projection"
     if law.rounds:
         return f"in the cell {law.name} x and h modulate each other before the gates"
+    if weights.hr is not None:
+        if why := refusal_of_projection(law):
+            return f"in the cell {law.name} {why}"
+        law = with_projection(law)
     if why := refusal(law, by_rows):
         return f"in the cell {law.name} {why}"
     learned = any(t.requires_grad for t in (direction.start or {}).values())
     if plan.reset is not None and learned and plan.grad:
         return "there are resets to a learned start"
     tensors = [weights.ih, weights.hh, *weights.params.values()]
+    tensors += [] if weights.hr is None else [weights.hr]
     if len({t.dtype for t in tensors}) > 1:
         return "the weights are of different dtypes"
     if tensors[0].dtype not in dtypes:
@@ -205,9 +211,10 @@ def _again(
     law: Law = direction.law
     x, ih, hh, b_ih, b_hh, *rest = inputs
     assert x is not None and ih is not None and hh is not None
+    hr = None if direction.weights.hr is None else rest.pop(len(law.params))
     params = dict(zip(law.params, rest, strict=False))
     state = dict(zip(law.states, rest[len(law.params) :], strict=True))
-    weights = Weights(ih, hh, b_ih, b_hh, None, params)  # type: ignore[arg-type]
+    weights = Weights(ih, hh, b_ih, b_hh, hr, params)  # type: ignore[arg-type]
     one = replace(plan, layers=((replace(direction, weights=weights),),), masks=(), record=None)
     with torch.autocast(x.device.type, low, enabled=low is not None):
         result = ReferenceEngine().run(one, x, (state,))  # type: ignore[arg-type]

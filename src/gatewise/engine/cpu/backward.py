@@ -24,11 +24,14 @@ class BackwardRow(Row):
         row: ir.Value,
         unit: ir.Value,
         carried: Mapping[str, tuple[ir.Value, ir.Value]],
+        width: str = "H",
     ) -> None:
-        super().__init__(kernel, t, row, unit)
-        shown = kernel.p.lanes.load(self.array("d_output"))
+        super().__init__(kernel, t, row, unit, width)
         self._incoming = {name: value for name, (_, value) in carried.items()}
-        self._incoming["h"] = kernel.p.builder.fadd(self._incoming["h"], shown)
+        hidden = kernel.layout.hidden
+        if hidden in carried:
+            shown = kernel.p.lanes.load(self.array("d_output"))
+            self._incoming[hidden] = kernel.p.builder.fadd(self._incoming[hidden], shown)
 
     def _read(self, kind: str, name: str) -> ir.Value:
         return self._incoming[name] if kind == "grad" else super()._read(kind, name)
@@ -46,7 +49,11 @@ def _backward_block(
     k: Loops, s: ir.Value, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value
 ) -> None:
     multiply(k, s, t, panel, first, rows)
-    k.over_lines(panel, first, rows, lambda row, unit, line: _backward_row(k, t, row, unit, line))
+
+    def one(row: ir.Value, unit: ir.Value, line: ir.Value) -> None:
+        _backward_row(k, t, row, unit, line)
+
+    k.over_lines(panel, first, rows, one, "H", k.wide)
 
 
 def multiply(
@@ -68,7 +75,7 @@ def multiply(
                 w = p.at(packed, (b.mul(panel, depth), I64(line_size)))
                 rows_at = b.mul(b.sub(t, p.number("dir")), p.number("B"))
                 a = p.at(p.pointer("dh"), (b.add(rows_at, first), p.number("dh_row")))
-                k.product(rows, a, depth, w, depth)
+                k.product(rows, a, depth, w, depth, k.wide)
 
 
 def _backward_row(k: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value) -> None:
@@ -81,19 +88,27 @@ def _backward_row(k: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir
 
 
 def carried_gradients(
-    k: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value | None
+    k: Loops,
+    t: ir.Value,
+    row: ir.Value,
+    unit: ir.Value,
+    line: ir.Value | None,
+    width: str = "H",
+    fresh: bool = True,
 ) -> dict[str, tuple[ir.Value, ir.Value]]:
-    """State -> where its gradient is carried, and that of its value after this step.
+    """State of a width -> where its gradient is carried, and that of its value after this step.
 
-    `line` is where R^T times the later gradients is; None: it has been added already.
+    `line` is where R^T times the later gradients is; None: nowhere. Not `fresh`: all has been added already.
     """
     p, b, lanes = k.p, k.p.builder, k.p.lanes
-    cut = k.flag("cut", t, row) if k.layout.variant.cut and line is not None else None
+    cut = k.flag("cut", t, row) if k.layout.variant.cut and fresh else None
     carried = {}
     for name in k.layout.law.states:
-        place = p.at(p.pointer(f"d:{name}"), (row, p.number("Hp")), unit)
+        if k.layout.widths.state(name) != width:
+            continue
+        place = p.at(p.pointer(f"d:{name}"), (row, p.number(f"{width}p")), unit)
         value = lanes.load(place)
-        if name == "h" and k.layout.law.recurrent_blocks and line is not None:
+        if name == k.layout.hidden and k.layout.law.recurrent_blocks and line is not None:
             value = b.fadd(value, lanes.load(line))
         if cut is not None:  # what came after began anew
             value = lanes.where(cut, lanes.number(0.0), value)
@@ -108,7 +123,7 @@ class BackwardStores:
         self._k, self._row, self._step = kernel, row, step
         ragged = kernel.layout.variant.ragged
         self._valid = kernel.flag("valid", row.t, row.row) if ragged else None
-        self._filled = inside(kernel, row.unit)
+        self._filled = inside(kernel, row.unit, row.width)
 
     def inputs(self, stage: int | None = None) -> None:
         """Those of the pre-activations; with `stage` those that it completes."""
@@ -122,14 +137,25 @@ class BackwardStores:
     def _store(
         self, terms: tuple[Expr, ...], name: str, index: int, row: str, stage: int | None
     ) -> None:
-        if not self._belongs(terms, stage):
-            return
+        if self._belongs(terms, stage):
+            self._put(terms, self._row.blocks(name, index, row))
+
+    def products(self, stage: int) -> None:
+        """Those of the products with matrices that a stage completes, of the row's width."""
+        layout = self._k.layout
+        for place, gradient in layout.backward.products.items():
+            name = f"dp:{place}"
+            if layout.width(name) == self._row.width and self._belongs((gradient,), stage):
+                self._put((gradient,), self._row.array(name))
+
+    def _put(self, terms: tuple[Expr, ...], place: ir.Value) -> None:
+        """The sum of some gradients; 0 outside the column, and in the padding of a product."""
         lanes, zero = self._k.p.lanes, self._k.p.lanes.number(0.0)
         value = self._step.total(terms)
         value = zero if value is None else value
         if self._valid is not None:
             value = lanes.where(self._valid, value, zero)
-        lanes.store(lanes.where(self._filled, value, zero), self._row.blocks(name, index, row))
+        lanes.store(lanes.where(self._filled, value, zero), place)
 
     def params(self, stage: int | None = None) -> None:
         """Add those of the parameters, over rows and time; with `stage` those that it completes."""

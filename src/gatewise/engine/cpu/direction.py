@@ -14,6 +14,7 @@ from torch import Tensor
 from gatewise.engine.arguments import Arguments
 from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.arena import ARENA
+from gatewise.engine.cpu.between import Products
 from gatewise.engine.cpu.layout import Layout
 from gatewise.engine.cpu.making import Kernels
 from gatewise.engine.cpu.packing import (
@@ -24,7 +25,7 @@ from gatewise.engine.cpu.packing import (
     padded,
 )
 from gatewise.engine.cpu.products import column_sums, linear, product, transposed_product
-from gatewise.engine.cpu.program import BACKWARD_WIDE
+from gatewise.engine.cpu.program import BACKWARD_WIDE, BETWEEN_WIDE
 from gatewise.engine.cpu.staged import room
 from gatewise.engine.differentiable import differentiable
 from gatewise.engine.preparing import Setting
@@ -74,16 +75,23 @@ class _Call:
     def __init__(self, job: Job, inputs: Sequence[Tensor | None]) -> None:
         self.job, self.layout, self.kind = job, job.layout, job.made.kind
         law = self.layout.law
-        x, ih, _, _, _, *rest = inputs
-        assert x is not None and ih is not None
+        x, ih, hh, _, _, *rest = inputs
+        assert x is not None and ih is not None and hh is not None
         self.steps, self.batch = x.shape[0], x.shape[1]
         self.units = ih.shape[0] // len(law.pre)
         self.size = padded(self.units, self.kind.lanes)
+        self.widths = {"H": self.units, "P": hh.shape[1]}
+        self.sizes = {w: padded(n, self.kind.lanes) for w, n in self.widths.items()}
+        self._outer = self.layout.widths.state(self.layout.hidden)
+        """The width of what leaves the cell."""
         self.wide = torch.float32 if self.kind.narrow else x.dtype
         self.stored = torch.bfloat16 if self.kind.narrow else x.dtype
         self._like = x
+        own = dict(zip(law.params, rest, strict=False))
+        matrices = {n: v for n, v in own.items() if v is not None and v.ndim > 1}
+        self._products = Products(self.layout, self.kind, matrices, self.sizes)
         self._params = {
-            n: pad(_solid(v, self.wide), self.size) for n, v in zip(law.params, rest, strict=False)
+            n: pad(_solid(v, self.wide), self.size) for n, v in own.items() if n not in matrices
         }
         self._given = dict(zip(law.states, rest[len(law.params) :], strict=True))
         self.states: dict[str, Tensor] = {}
@@ -110,14 +118,15 @@ class _Call:
         self._place_states(a)
         for slot in layout.kept:
             self.kept[slot] = a.point(slot, self._array(slot))
-        h = "operand" if layout.operand else "h"
+        h = "operand" if layout.operand else layout.hidden
         output = a.point("output", self._array("output")) if layout.output else self._after(h)
         for name, start in job.setting.starts.items():
-            a.point(f"start:{name}", pad(_solid(start, self.wide), self.size))
+            a.point(f"start:{name}", pad(_solid(start, self.wide), self._size(f"start:{name}")))
         a.values["panels"] = self.size // self.kind.lanes
-        a.values["depth"] = -(-self.units // self.kind.factors)
-        a.values["lda"] = self.size // self.kind.factors
+        a.values["depth"] = -(-self.widths[self._outer] // self.kind.factors)
+        a.values["lda"] = self.sizes[self._outer] // self.kind.factors
         self._point_space(a, forward=True)
+        self._products.point(a, self._array)
         job.made.forward(a.values, self._workers(blocks))
         for name in layout.variant.recorded:
             job.setting.slots[name] = self._recorded(name)
@@ -125,9 +134,9 @@ class _Call:
         self._versions = self._current_versions()
         finals = []
         for name in law.states:
-            final = self.states[name][last, :, : self.units]
-            finals.append(_copied(final, self.stored if name == "h" else job.shown))
-        return output[..., : self.units], *finals
+            final = self.states[name][last, :, : self._units(f"before:{name}")]
+            finals.append(_copied(final, self.stored if name == layout.hidden else job.shown))
+        return output[..., : self.widths[self._outer]], *finals
 
     def _flat(self, x: Tensor) -> Tensor:
         """(T B, I), as the products read it."""
@@ -139,29 +148,30 @@ class _Call:
         return [t._version for t in (*self.states.values(), *self.kept.values())]
 
     def _recorded(self, name: str) -> Tensor:
-        slot = self.layout.slot_of(name)
-        other = name.removesuffix(".new") in self.layout.law.states and name[:2] not in ("h", "h.")
-        dtype = self.job.shown if other else self.stored
+        slot, state = self.layout.slot_of(name), name.removesuffix(".new")
+        other = state in self.layout.law.states and state != self.layout.hidden
+        dtype, units = self.job.shown if other else self.stored, self._units(slot)
         if self.layout.is_state(slot):
-            return _copied(self._after(slot[2:])[..., : self.units], dtype)
-        return self.kept[slot][..., : self.units].to(dtype)
+            return _copied(self._after(slot[2:])[..., :units], dtype)
+        return self.kept[slot][..., :units].to(dtype)
 
     def _place_states(self, a: Arguments) -> None:
         first = self.steps if self.job.setting.reverse else 0
         given = dict(self._given)
         if self.layout.operand:
-            given["operand"] = given["h"]
+            given["operand"] = given[self.layout.hidden]
         for name, value in given.items():
             assert value is not None
             array = self._array(f"before:{name}", self.steps + 1)
-            array[first, :, : self.units] = value
-            if self.size > self.units:
-                array[first, :, self.units :] = 0
+            units = value.shape[-1]
+            array[first, :, :units] = value
+            if array.shape[-1] > units:
+                array[first, :, units:] = 0
             self.states[name] = array
             self._point_states(a, name, array)
 
     def _point_states(self, a: Arguments, name: str, array: Tensor) -> None:
-        row = self.batch * self.size
+        row = self.batch * array.shape[-1]
         a.offset(f"before:{name}", array, row if self.job.setting.reverse else 0)
         a.offset(f"after:{name}", array, 0 if self.job.setting.reverse else row)
 
@@ -219,7 +229,7 @@ class _Call:
             a.point(slot, kept)
         a.point("d_output", self._padded_gradient(gradients[0]))
         d_states = {
-            n: a.point(f"d:{n}", self._state_gradient(g))
+            n: a.point(f"d:{n}", self._state_gradient(n, g))
             for n, g in zip(law.states, gradients[1:], strict=True)
         }
         a.values["dh_row"] = blocks * self.size
@@ -237,11 +247,14 @@ class _Call:
         self._point_space(a, forward=False)
         each = workers if layout.by_rows else 1  # threads that own rows sum apart
         zeros = self._like.new_zeros(each, self.size, dtype=self.wide)
-        d_params = {n: a.point(f"d_param:{n}", zeros.clone()) for n in law.params}
-        a.values["panels"] = -(-self.size // (BACKWARD_WIDE * self.kind.lanes))
+        d_params = {n: a.point(f"d_param:{n}", zeros.clone()) for n in self._params}
+        self._products.point_back(a, self._array)
+        a.values["panels"] = -(-self.sizes[self._outer] // (BACKWARD_WIDE * self.kind.lanes))
         assert self.job.made.backward is not None
         self.job.made.backward(a.values, workers)
-        return self._collect(inputs, wanted, dx, dh, d_params, d_states)
+        d_own = {n: d.sum(0)[: self.units] for n, d in d_params.items()}
+        d_own |= self._products.gradients(self.wide)
+        return self._collect(inputs, wanted, dx, dh, d_own, d_states)
 
     def _collect(
         self,
@@ -249,14 +262,13 @@ class _Call:
         wanted: Sequence[bool],
         dx: Tensor,
         dh: Tensor,
-        d_params: Mapping[str, Tensor],
+        d_own: Mapping[str, Tensor],
         d_states: Mapping[str, Tensor],
     ) -> list[Tensor | None]:
-        law, units = self.layout.law, self.units
+        law, (flat, weight) = self.layout.law, self._inputs
         x, ih, hh, b_ih, b_hh = inputs[:5]
         assert x is not None and ih is not None and hh is not None
         count, blocks = len(law.pre), len(law.recurrent_blocks)
-        flat, weight = self._inputs
         found: list[Tensor | None] = [None] * len(inputs)
         if wanted[0]:
             found[0] = product(dx, weight).view(x.shape)
@@ -265,8 +277,8 @@ class _Call:
         if wanted[2] and not blocks:
             found[2] = torch.zeros_like(hh)
         elif wanted[2]:
-            before = self._before("operand" if self.layout.operand else "h")
-            before = before.reshape(-1, self.size)[:, :units]
+            before = self._before("operand" if self.layout.operand else self.layout.hidden)
+            before = before.flatten(0, 1)[:, : hh.shape[1]]
             found[2] = self._rows(transposed_product(dh, before), blocks)
         # one sum where both parts have the same gradient
         d_bias_x = d_bias_h = None
@@ -279,13 +291,13 @@ class _Call:
         if d_bias_h is not None and wanted[4]:
             found[4] = self._rows(d_bias_h, blocks)
         for k, name in enumerate(law.params):
-            found[5 + k] = d_params[name].sum(0)[:units]
+            found[5 + k] = d_own[name]
         offset = 5 + len(law.params)
         for k, name in enumerate(law.states):
             if not wanted[offset + k]:
                 continue
-            d = d_states[name][:, :units]
-            if name == "h" and blocks:
+            d = d_states[name][:, : self._units(f"d:{name}")]
+            if name == self.layout.hidden and blocks:
                 first = self.steps - 1 if self.job.setting.reverse else 0
                 rows = dh.view(self.steps, self.batch, -1)[first]
                 d = d + rows @ pad_rows(hh.to(self.stored), blocks, self.size)
@@ -303,13 +315,13 @@ class _Call:
     def _padded_gradient(self, given: Tensor | None) -> Tensor:
         if given is None:
             return self._array("d_output").zero_()
-        return pad(_solid(given, self.stored), self.size)
+        return pad(_solid(given, self.stored), self.sizes[self._outer])
 
-    def _state_gradient(self, given: Tensor | None) -> Tensor:
+    def _state_gradient(self, name: str, given: Tensor | None) -> Tensor:
         """What the kernel starts from, and changes."""
-        d = self._like.new_zeros(self.batch, self.size, dtype=self.wide)
+        d = self._like.new_zeros(self.batch, self._size(f"d:{name}"), dtype=self.wide)
         if given is not None:
-            d[:, : self.units] = given
+            d[:, : given.shape[-1]] = given
         return d
 
     # --- both ------------------------------------------------------------------------------------
@@ -320,25 +332,29 @@ class _Call:
         a.values |= {
             "T": self.steps,
             "B": self.batch,
-            "H": self.units,
-            "Hp": self.size,
-            "step": self.batch * self.size,
+            "most": max(self.sizes[w] for w in self.layout.widths.all),
             "xs_row": len(law.pre) * self.size,
             "t0": 0 if ascending else self.steps - 1,
             "dir": 1 if ascending else -1,
         }
+        for w in self.layout.widths.all:
+            row = self.batch * self.sizes[w]
+            a.values |= {w: self.widths[w], f"{w}p": self.sizes[w], f"step:{w}": row}
+            a.values[f"once:{w}"] = row if self.layout.variant.grad else 0
+            a.values[f"panels:{w}"] = -(-self.sizes[w] // (BETWEEN_WIDE * self.kind.lanes))
         a.point("barrier", torch.zeros(8, dtype=torch.int64))
         for name, value in self._params.items():
             a.point(f"param:{name}", value)
         for name, (alpha, beta) in job.setting.controls.items():
-            shape = alpha.shape
-            a.point(f"alpha:{name}", pad(_solid(alpha, self.wide), self.size))
-            a.point(f"beta:{name}", pad(_solid(beta, self.wide), self.size))
-            a.values[f"control_b:{name}"] = self.size if shape[1] > 1 else 0
-            a.values[f"control_t:{name}"] = shape[1] * self.size if shape[0] > 1 else 0
+            shape, size = alpha.shape, padded(alpha.shape[-1], self.kind.lanes)
+            a.point(f"alpha:{name}", pad(_solid(alpha, self.wide), size))
+            a.point(f"beta:{name}", pad(_solid(beta, self.wide), size))
+            a.values[f"control_b:{name}"] = size if shape[1] > 1 else 0
+            a.values[f"control_t:{name}"] = shape[1] * size if shape[0] > 1 else 0
         for name, zoneout in job.setting.zoneout.items():
             if isinstance(zoneout, Tensor):
-                a.point(f"zoneout:{name}", pad(_solid(zoneout, torch.uint8), self.size))
+                size = padded(zoneout.shape[-1], self.kind.lanes)
+                a.point(f"zoneout:{name}", pad(_solid(zoneout, torch.uint8), size))
             else:
                 share = self._like.new_full((1,), zoneout, dtype=self.wide)
                 a.point(f"zoneout:{name}", share)
@@ -348,16 +364,25 @@ class _Call:
         return a
 
     def _array(self, name: str, steps: int | None = None) -> Tensor:
-        """(T, B, Hp), of the numbers that the argument `name` is made of."""
+        """(T, B, units), of the numbers that the argument `name` is made of."""
         dtype = self.stored if self.layout.is_narrow(name) else self.wide
-        units = () if name[:2] == "m:" else (self.size,)
+        units = () if name[:2] == "m:" else (self._size(name),)
         return ARENA.empty((steps or self.steps, self.batch, *units), dtype)
+
+    def _units(self, name: str) -> int:
+        """The units of an array, by the name of its argument."""
+        return self.widths[self.layout.width(name)]
+
+    def _size(self, name: str) -> int:
+        """The same, padding included."""
+        return self.sizes[self.layout.width(name)]
 
     def _point_space(self, a: Arguments, *, forward: bool) -> None:
         """What waits between the stages of a step, row by row."""
         if self.layout.by_rows:
             cut = self.layout.forward_cut if forward else self.layout.backward_cut
-            a.point("space", ARENA.empty((self.batch, room(cut, self.size, self.kind)), self.wide))
+            row = room(cut, a.values["most"], self.kind)
+            a.point("space", ARENA.empty((self.batch, row), self.wide))
 
     def _workers(self, blocks: int) -> int:
         work = self.batch * self.units * max(1, blocks) * self.units

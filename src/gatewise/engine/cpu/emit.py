@@ -98,6 +98,8 @@ class Forward(Generic[V]):
             self._keep(f"r:{name}", value)
             value, held = self._controlled(name, value, held)
             self._keep(f"v:{name}", value)
+        elif graph.nodes[place].op == "matmul":
+            self._keep(f"y:{place}", value)
         if held is not None:
             self._held[place] = held
         self._values[place] = value

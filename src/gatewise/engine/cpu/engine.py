@@ -13,8 +13,9 @@ from torch import Tensor
 from gatewise.engine.base import Direction, Plan, Result, States, autocast_dtype
 from gatewise.engine.cpu import forks
 from gatewise.engine.cpu.target import unsupported
+from gatewise.engine.cpu.widths import WEIGHT, with_projection
 from gatewise.engine.layers import Part, Rules, run_layers
-from gatewise.engine.preparing import prepare, refusal_of_plan
+from gatewise.engine.preparing import Setting, prepare, refusal_of_plan
 from gatewise.engine.recorder import collect
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -80,16 +81,34 @@ def _run(
     from gatewise.engine.cpu.direction import Job, run
     from gatewise.engine.cpu.making import kernels
 
-    weights, low = direction.weights, autocast_dtype(x)
-    setting = prepare(direction, plan, rules, valid, x, state, x.dtype)
+    weights, low, law = direction.weights, autocast_dtype(x), direction.law
+    setting, params = prepare(direction, plan, rules, valid, x, state, x.dtype), weights.params
+    if weights.hr is not None:
+        law, params = with_projection(law), {**params, WEIGHT: weights.hr}
+        setting = _renamed(setting, next(iter(law.states)))
     narrow = low is not None or x.dtype == torch.bfloat16
     variant = replace(setting.variant, narrow=narrow)
     job = Job(
-        kernels(direction.law, variant, torch.float32 if narrow else x.dtype),
+        kernels(law, variant, torch.float32 if narrow else x.dtype),
         setting,
         shown=x.dtype if low is None else torch.float32,
     )
     h, final = run(
-        job, x, weights.ih, weights.hh, weights.b_ih, weights.b_hh, weights.params, setting.state
+        job, x, weights.ih, weights.hh, weights.b_ih, weights.b_hh, params, setting.state
     )
     return Part(h, final, collect(setting.slots, direction, plan, valid, x))
+
+
+def _renamed(setting: Setting, hidden: str) -> Setting:
+    """The setting where the state h has another name in the equations."""
+
+    def name(state: str) -> str:
+        return hidden if state == "h" else state
+
+    zoneout = tuple((name(n), kind) for n, kind in setting.variant.zoneout)
+    return replace(
+        setting,
+        variant=replace(setting.variant, zoneout=zoneout),
+        starts={name(n): v for n, v in setting.starts.items()},
+        zoneout={name(n): v for n, v in setting.zoneout.items()},
+    )

@@ -17,9 +17,15 @@ class ForwardRow(Row):
     """Sources of the forward pass; `line`: where R h of the row is, None after the first stage."""
 
     def __init__(
-        self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, line: ir.Value | None
+        self,
+        kernel: Loops,
+        t: ir.Value,
+        row: ir.Value,
+        unit: ir.Value,
+        line: ir.Value | None,
+        width: str = "H",
     ) -> None:
-        super().__init__(kernel, t, row, unit)
+        super().__init__(kernel, t, row, unit, width)
         self._line = line
 
     def _read(self, kind: str, name: str) -> ir.Value:
@@ -63,9 +69,11 @@ def multiply(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.V
     if count:
         packed = p.pointer("weights", k.kind.packed)
         w = p.at(packed, (b.mul(panel, depth), I64(count * k.kind.lanes)))
-        operand = "before:operand" if k.layout.operand else "before:h"
-        a = p.at(p.pointer(operand), (t, p.number("step")), (first, p.number("Hp")))
-        k.product(rows, a, p.number("lda"), w, depth)
+        operand = f"before:{'operand' if k.layout.operand else k.layout.hidden}"
+        width = k.layout.width(operand)
+        row = p.number(f"{width}p")
+        a = p.at(p.pointer(operand), (t, p.number(f"step:{width}")), (first, row))
+        k.product(rows, a, p.number("lda"), w, depth, count)
 
 
 def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows: ir.Value) -> None:
@@ -82,17 +90,19 @@ def _forward_block(k: Loops, t: ir.Value, panel: ir.Value, first: ir.Value, rows
 def store_states(k: Loops, row: Row, states: Mapping[str, ir.Value]) -> None:
     """The states after the step, as the next step reads them, and the output."""
     layout, variant, lanes = k.layout, k.layout.variant, k.p.lanes
+    hidden = layout.hidden
     zero = lanes.number(0.0)
     if not states:
         return
     # where pairs are multiplied, what follows an odd h is read too, and times 0 it must be 0
-    filled = inside(k, row.unit) if variant.narrow and layout.law.recurrent_blocks else None
+    odd = variant.narrow and layout.law.recurrent_blocks
+    filled = inside(k, row.unit, row.width) if odd else None
     valid = k.flag("valid", row.t, row.row) if variant.ragged else None
     cut = k.flag("cut", row.t, row.row) if variant.cut else None
     for name, value in states.items():
-        if name == "h" and filled is not None:
+        if name == hidden and filled is not None:
             value = lanes.where(filled, value, zero)
-        if name == "h" and layout.output:
+        if name == hidden and layout.output:
             shown = value if valid is None else lanes.where(valid, value, zero)
             lanes.store(shown, row.array("output"))
         if valid is not None:
@@ -101,5 +111,5 @@ def store_states(k: Loops, row: Row, states: Mapping[str, ir.Value]) -> None:
             start = lanes.load(k.p.at(k.p.pointer(f"start:{name}"), row.unit))
             value = lanes.where(cut, start, value)
         lanes.store(value, row.array(f"after:{name}"))
-        if name == "h" and layout.operand:
+        if name == hidden and layout.operand:
             lanes.store(value, row.array("after:operand"))

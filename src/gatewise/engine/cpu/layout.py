@@ -4,7 +4,8 @@ Knows the cell's graph and which controls, masks and records are there; no regis
 
 Slots name what is kept for each step, (T, B, H) each: ``v:f`` a named value after its control, ``r:f``
 before it, ``n:c`` a state after the control of ``c.new``, ``i:pre:f`` an input after its control. ``m:7`` is
-the mean over the units that node 7 is, (T, B).
+the mean over the units that node 7 is, (T, B), ``y:7`` the product with a matrix that it is. What such a product
+reads is ``op:7``, and the gradient of its result ``dp:7``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from gatewise.cells.equations import Expr
 from gatewise.cells.graph import Graph
 from gatewise.cells.norms import written_out
 from gatewise.engine.cpu.stages import Cut, cut_backward, cut_forward
+from gatewise.engine.cpu.widths import Widths, refusal_of_matrices
 
-_NARROW = ("xs", "dh", "dx", "output", "d_output", "i")
+_NARROW = ("xs", "dh", "dx", "output", "d_output", "i", "y", "op", "dp")
+_BETWEEN = ("row_mean", "matmul")
 _COMPARISONS = frozenset({"gt", "lt", "ge", "le"})
 
 
@@ -53,11 +56,11 @@ def refusal(law: Law, by_rows: bool = False) -> str | None:
 
     Args:
         law: whose.
-        by_rows: with means over the units between.
+        by_rows: with means over the units, and products with matrices, between.
     """
     graph = written_out(law.graph) if by_rows else law.graph
     for place, node in enumerate(graph.nodes):
-        if node.op in ("input", "const") or (by_rows and node.op == "row_mean"):
+        if node.op in ("input", "const") or (by_rows and node.op in _BETWEEN):
             continue
         if node.op not in RULES:
             return f"{node.op} reads other units"
@@ -65,6 +68,8 @@ def refusal(law: Law, by_rows: bool = False) -> str | None:
         expected = [node.op == "where", *[False] * (len(bools) - 1)]
         if bools != expected[: len(bools)]:
             return f"{node.op} has a condition where a number belongs, or the reverse"
+    if by_rows:
+        return refusal_of_matrices(law, graph)
     kinds = set(law.params.values()) - {"vector"}
     return f"it has a parameter that is a {min(kinds)}" if kinds else None
 
@@ -82,6 +87,35 @@ class Layout:
         return written_out(self.law.graph)
 
     @cached_property
+    def widths(self) -> Widths:
+        """How many units each value has."""
+        return Widths(self.law)
+
+    @property
+    def hidden(self) -> str:
+        """The state that is the output: ``h``, or ``proj`` where it is projected."""
+        return self.widths.hidden
+
+    @cached_property
+    def products(self) -> Mapping[int, str]:
+        """Place of a product in the equations -> its matrix."""
+        nodes = enumerate(self.graph.nodes)
+        return {i: n.args[0].key[1] for i, n in nodes if n.op == "matmul" and n.args[0].key}
+
+    def width(self, name: str) -> str:
+        """Of an array of the kernels, by the name of its argument."""
+        kind, _, value = name.partition(":")
+        nodes = self.graph.nodes
+        if kind in ("y", "op", "dp"):
+            return self.widths.matrix(self.products[int(value)])[kind == "op"]
+        if kind in ("output", "d_output"):
+            return self.widths.state(self.hidden)
+        if value in self.law.states or value == "operand":
+            return self.widths.state(self.hidden if value == "operand" else value)
+        named = next((i for i, n in self.graph.names.items() if n == value), None)
+        return "H" if named is None or kind not in ("v", "r") else self.widths(nodes[named])
+
+    @cached_property
     def backward(self) -> Backward:
         """The backward equations."""
         return differentiate(self.graph)
@@ -94,15 +128,16 @@ class Layout:
     @cached_property
     def forward_cut(self) -> Cut:
         """The stages of the forward equations."""
-        return cut_forward(self.graph)
+        return cut_forward(self.graph, self.widths)
 
     @cached_property
     def backward_cut(self) -> Cut:
         """The stages of the backward equations."""
         stored = [self.input_gradient(p, n) for p in ("x", "h") for n in self.law.pre]
-        found = self.backward.gradients
+        found, products = self.backward.gradients, self.backward.products.values()
         last = [found[key] for key in found if key[0] == "state"]
-        return cut_backward(self.graph, [t for t in stored if t], last, tuple(found.values()))
+        roots = (*found.values(), *products)
+        return cut_backward(self.graph, self.widths, [t for t in stored if t], last, roots)
 
     @cached_property
     def zoneout(self) -> Mapping[str, str]:
@@ -143,11 +178,13 @@ class Layout:
                 found[f"i:{node.key[0]}:{node.key[1]}"] = None
             elif node.op == "row_mean" and id(node) in places:
                 found[f"m:{places[id(node)]}"] = None
+            elif node.op == "matmul" and id(node) in places:
+                found[f"y:{places[id(node)]}"] = None
             else:
                 for arg in node.args:
                     visit(arg)
 
-        for gradient in self.backward.gradients.values():
+        for gradient in (*self.backward.gradients.values(), *self.backward.products.values()):
             visit(gradient)
         return tuple(found)
 
@@ -166,7 +203,7 @@ class Layout:
     def wide_h(self) -> bool:
         """Whether the equations read h[t-1] itself, which rounding at each step would wear down."""
         variant = self.variant
-        return self.graph.reads_h or variant.ragged or "h" in self.zoneout
+        return self.graph.reads_h or variant.ragged or self.hidden in self.zoneout
 
     @cached_property
     def operand(self) -> bool:
@@ -192,6 +229,8 @@ class Layout:
                 found.update((f"v:{name}", f"r:{name}"))
             elif node.op == "input" and node.key is not None:
                 found.add(f"i:{node.key[0]}:{node.key[1]}")
+            elif node.op == "matmul":
+                found.add(f"y:{place}")
             else:
                 for operand in self.graph.operands(place):
                     visit(operand)
@@ -207,9 +246,9 @@ class Layout:
             return False
         kind, _, value = name.partition(":")
         if kind in ("before", "after"):
-            return value == "operand" or (value == "h" and not self.wide_h)
+            return value == "operand" or (value == self.hidden and not self.wide_h)
         if kind in ("v", "r", "n"):
-            return value == "h" or value not in self.law.states
+            return value == self.hidden or value not in self.law.states
         return kind in _NARROW
 
     @cached_property

@@ -89,6 +89,34 @@ def _forward_moved(weight: Tensor, blocks: int, size: int, kind: Kind) -> Tensor
     return out
 
 
+def row_panels(weight: Tensor, vectors: int, kind: Kind) -> Tensor:
+    """(N, K) as panels of `vectors` registers of rows side by side: (panels, depth, registers, lanes)."""
+    panels = -(-weight.shape[0] // (vectors * kind.lanes))
+    if weight.dtype != torch.float32 or not weight.is_contiguous():
+        rows = pad_rows(weight, 1, panels * vectors * kind.lanes)
+        if kind.narrow:
+            rows = pairs(rows.to(torch.bfloat16))
+        return rows.reshape(panels, vectors * kind.lanes, -1).transpose(1, 2).contiguous()
+    depth = -(-weight.shape[1] // kind.factors)
+    out = ARENA.empty((panels, depth * vectors * kind.lanes), packed_dtype(kind))
+    values = {
+        "source": weight.data_ptr(),
+        "ld": weight.shape[1],
+        "out": out.data_ptr(),
+        "out_panel": depth * vectors * kind.lanes,
+        "panels": panels,
+        "vectors": vectors,
+        "ps": vectors * kind.lanes,
+        "vs": kind.lanes,
+        "es": kind.lanes,
+        "rows": weight.shape[0],
+        "K": weight.shape[1],
+        "depth": depth,
+    }
+    mover(kind, "rows")(values, workers(weight.numel()))
+    return out
+
+
 def backward_panels(weight: Tensor, blocks: int, size: int, kind: Kind) -> Tensor:
     """(blocks H, N) as panels of units that are read: (units / 2 lanes, depth, 2 lanes)."""
     if weight.dtype == torch.float32 and weight.is_contiguous():

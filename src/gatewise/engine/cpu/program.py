@@ -16,6 +16,8 @@ from gatewise.engine.cpu.lanes import Lanes
 
 BACKWARD_WIDE = 2
 """Registers of units in a panel of the backward kernel."""
+BETWEEN_WIDE = 2
+"""Registers of units in a panel of a product within a step."""
 
 _UNROLL = 4
 _WIDEST = {16: 3, 32: 4}

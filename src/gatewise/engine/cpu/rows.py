@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from gatewise.engine.cpu.kinds import I1, I8, I64, Kind
 from gatewise.engine.cpu.layout import Layout
-from gatewise.engine.cpu.program import Program, heights, passes, rows_of, tile
+from gatewise.engine.cpu.program import BETWEEN_WIDE, Program, heights, passes, rows_of, tile
 
 Body: TypeAlias = Callable[[ir.Value, ir.Value, ir.Value, ir.Value, ir.Value], None]
 """(s-th step to be run, its time, panel, first row, number of rows)."""
@@ -31,7 +31,9 @@ class Loops:
         """Registers of a row in a panel."""
         self.rows = rows_of(wide, kind)
         """Rows at once."""
-        size = max(1, wide) * self.rows * kind.lanes
+        size = (
+            max(max(1, wide) * self.rows, BETWEEN_WIDE * rows_of(BETWEEN_WIDE, kind)) * kind.lanes
+        )
         self.scratch = self.p.builder.alloca(kind.scalar, I64(size), name="scratch")
         self.scratch.align = kind.lanes * kind.itemsize
 
@@ -67,13 +69,15 @@ class Loops:
         first: ir.Value,
         rows: ir.Value,
         body: Callable[[ir.Value, ir.Value, ir.Value], None],
+        width: str,
+        wide: int,
     ) -> None:
-        """body(row, unit, where its product is) for all rows and units of a panel."""
+        """body(row, unit, where its product is) for all rows and units of a panel of `wide` registers."""
         p, b, lanes = self.p, self.p.builder, self.kind.lanes
-        size = self.wide * lanes
-        with p.loop(I64(0), I64(self.wide), "vector") as v:
+        size = wide * lanes
+        with p.loop(I64(0), I64(wide), "vector") as v:
             unit = b.add(b.mul(panel, I64(size)), b.mul(v, I64(lanes)))
-            here = b.icmp_signed("<", unit, p.number("Hp"))
+            here = b.icmp_signed("<", unit, p.number(f"{width}p"))
             with b.if_then(here), p.loop(I64(0), rows, "row") as r:
                 line = p.at(self.scratch, (r, I64(size)), (v, I64(lanes)))
                 body(b.add(first, r), unit, line)
@@ -83,24 +87,30 @@ class Loops:
         return (unit,)
 
     def product(
-        self, count: ir.Value, a: ir.Value, lda: ir.Value, w: ir.Value, depth: ir.Value
+        self,
+        count: ir.Value,
+        a: ir.Value,
+        lda: ir.Value,
+        w: ir.Value,
+        depth: ir.Value,
+        wide: int,
     ) -> None:
-        """scratch <- the rows a times the panel w; `lda` and `depth` in packed numbers."""
+        """scratch <- the rows a times the panel w of `wide` registers; `lda` and `depth` in packed numbers."""
         p, b, done = self.p, self.p.builder, 0
         a = b.bitcast(a, self.kind.packed.as_pointer())
-        for vectors in passes(self.wide, self.kind):
+        for vectors in passes(wide, self.kind):
             at = b.gep(w, [b.mul(depth, I64(done * self.kind.lanes))])
             out = b.gep(self.scratch, [I64(done * self.kind.lanes)])
             end = p.function.append_basic_block("multiplied")
             choice = b.switch(count, end)
             done_rows = 0
-            for rows in heights(self.rows):
+            for rows in heights(rows_of(wide, self.kind)):
                 block = p.function.append_basic_block(f"rows{rows}")
                 for fewer in range(done_rows + 1, rows + 1):
                     choice.add_case(I64(fewer), block)
                 done_rows = rows
                 b.position_at_end(block)
-                function = tile(p.module, self.kind, rows, vectors, self.wide * self.kind.lanes)
+                function = tile(p.module, self.kind, rows, vectors, wide * self.kind.lanes)
                 b.call(function, [a, lda, count, at, depth, out])
                 b.branch(end)
             b.position_at_end(end)
@@ -113,27 +123,28 @@ class Loops:
         return p.lanes.splat(b.icmp_unsigned("!=", byte, I8(0)))
 
 
-def inside(k: Loops, unit: ir.Value) -> ir.Value:
-    """The lanes that are units of the cell, not padding."""
+def inside(k: Loops, unit: ir.Value, width: str) -> ir.Value:
+    """The lanes that are units of a width, not padding."""
     p, b = k.p, k.p.builder
     kind = ir.VectorType(I64, k.kind.lanes)
     counting = ir.Constant(kind, list(range(k.kind.lanes)))
-    return b.icmp_signed("<", b.add(p.lanes.splat(unit), counting), p.lanes.splat(p.number("H")))
+    return b.icmp_signed("<", b.add(p.lanes.splat(unit), counting), p.lanes.splat(p.number(width)))
 
 
 class Row:
-    """Sources for one row and one register of units, common to both directions of the pass."""
+    """Sources for one row and one register of units of a width, common to both directions of the pass."""
 
-    def __init__(self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value) -> None:
-        self._k, self.t, self.row, self.unit = kernel, t, row, unit
+    def __init__(
+        self, kernel: Loops, t: ir.Value, row: ir.Value, unit: ir.Value, width: str = "H"
+    ) -> None:
+        self._k, self.t, self.row, self.unit, self.width = kernel, t, row, unit, width
         self._inputs: dict[tuple[str, str], ir.Value] = {}
 
-    def array(self, name: str) -> ir.Value:
-        """The place of this row and register in a (T, B, Hp) array."""
-        p = self._k.p
-        return p.at(
-            p.pointer(name), (self.t, p.number("step")), (self.row, p.number("Hp")), self.unit
-        )
+    def array(self, name: str, kind: ir.Type | None = None) -> ir.Value:
+        """The place of this row and register in an array (T, B, units of the width, padded)."""
+        p, w = self._k.p, self.width
+        step = p.number(f"{'once' if name[:3] == 'op:' else 'step'}:{w}")
+        return p.at(p.pointer(name, kind), (self.t, step), (self.row, p.number(f"{w}p")), self.unit)
 
     def blocks(self, name: str, index: int, count: str) -> ir.Value:
         """The place in block `index` of a (T, B, blocks, Hp) array."""
@@ -171,12 +182,7 @@ class Row:
         p, lanes = self._k.p, self._k.p.lanes
         if self._k.layout.zoneout[state] == "share":
             return lanes.splat(p.builder.load(p.pointer(f"zoneout:{state}")))
-        place = p.at(
-            p.pointer(f"zoneout:{state}", I8),
-            (self.t, p.number("step")),
-            (self.row, p.number("Hp")),
-            self.unit,
-        )
+        place = self.array(f"zoneout:{state}", I8)
         kind = ir.VectorType(I8, self._k.kind.lanes)
         found = p.builder.load(p.builder.bitcast(place, kind.as_pointer()), align=1)
         return p.builder.trunc(found, ir.VectorType(I1, self._k.kind.lanes))
@@ -191,4 +197,7 @@ class Row:
         return lanes.load(self.array(slot))
 
     def keep(self, slot: str, value: ir.Value) -> None:
+        if slot[:3] == "op:" and self._k.kind.narrow:  # what follows an odd number is read with it
+            lanes = self._k.p.lanes
+            value = lanes.where(inside(self._k, self.unit, self.width), value, lanes.number(0.0))
         self._k.p.lanes.store(value, self.array(slot))

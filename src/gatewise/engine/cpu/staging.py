@@ -30,6 +30,9 @@ class Space(Protocol[V]):
     def mean(self, index: int) -> V:
         """The mean over the row, in every lane."""
 
+    def product(self, index: int) -> V:
+        """The result of a product with a matrix."""
+
 
 def _put(lanes: Arithmetic[V], space: Space[V], slot: int, value: V, condition: bool) -> None:
     """Let a value wait; a condition as 1 or 0."""
@@ -50,6 +53,7 @@ class StageForward(Forward[V]):
         lanes, layout, source: as of `Forward`.
         space: where values wait.
         marked: the nodes that wait with a mark of where a control has set them; shared by all stages.
+        width: of the values that are computed.
     """
 
     def __init__(
@@ -59,9 +63,11 @@ class StageForward(Forward[V]):
         source: Source[V],
         space: Space[V],
         marked: set[int],
+        width: str,
     ) -> None:
         super().__init__(lanes, layout, source)
         self._space = space
+        self._width = width
         self._marked = marked
         self._cut = layout.forward_cut
         self._places = {id(node): place for place, node in enumerate(layout.graph.nodes)}
@@ -69,18 +75,31 @@ class StageForward(Forward[V]):
     def run_stage(self, stage: int) -> dict[str, V]:
         """The next states that this stage computes."""
         cut, graph = self._cut, self._layout.graph
-        for node in cut.nodes(stage):
+        own = cut.nodes(stage, self._width)
+        for node in own:
             place = self._places[id(node)]
-            for i in graph.operands(place):
+            for i in graph.operands(place) if node.op != "matmul" else ():
                 self._read(i)
             self._define(place)
             self._hold(place, node)
-        for mean in cut.added(stage):
-            place = self._places[id(mean.args[0])]
-            self._read(place)
-            self._space.add(cut.index(mean), self._values[place])
+        for mean in cut.added(stage, self._width):
+            self._space.add(cut.index(mean), self._known(mean.args[0]))
+        for product in cut.fed(stage, self._width):
+            slot = f"op:{self._places[id(product)]}"
+            self._source.keep(slot, self._known(product.args[1]))
+        found = {id(node) for node in own}
         states = graph.states.items()
-        return {n: self._values[p] for n, p in states if cut.stage[id(graph.nodes[p])] == stage}
+        return {n: self._values[p] for n, p in states if id(graph.nodes[p]) in found}
+
+    def _known(self, node: Expr) -> V:
+        place = self._places[id(node)]
+        self._read(place)
+        return self._values[place]
+
+    def _compute(self, place: int, node: Expr) -> tuple[V, V | None]:
+        if node.op == "matmul":
+            return self._space.product(self._cut.place(node)), None
+        return super()._compute(place, node)
 
     def _read(self, place: int) -> None:
         """Have the value of a node that this stage reads."""
@@ -114,6 +133,7 @@ class StageBackward(BackwardPass[V]):
         lanes, layout, source: as of `BackwardPass`.
         space: where values wait.
         stage: which.
+        width: of the values that are computed.
     """
 
     def __init__(
@@ -123,26 +143,29 @@ class StageBackward(BackwardPass[V]):
         source: Source[V],
         space: Space[V],
         stage: int,
+        width: str,
     ) -> None:
         super().__init__(lanes, layout, source)
         self._space = space
         self._stage = stage
+        self._width = width
         self._cut = layout.backward_cut
-        self._means = {
-            id(node): place
+        slots = {"row_mean": "m", "matmul": "y"}
+        self._formed = {
+            id(node): f"{slots[node.op]}:{place}"
             for place, node in enumerate(layout.graph.nodes)
-            if node.op == "row_mean"
+            if node.op in slots and place not in layout.graph.names
         }
 
     def run_stage(self) -> None:
         """Compute what belongs to the stage, and let wait what later ones read."""
         cut = self._cut
-        for node in cut.nodes(self._stage):
+        for node in cut.nodes(self._stage, self._width):
             value = self.value(node)
             if id(node) in cut.slots:
                 slot = cut.slots[id(node)]
                 _put(self._lanes, self._space, slot, value, node.op in _CONDITIONS)
-        for mean in cut.added(self._stage):
+        for mean in cut.added(self._stage, self._width):
             self._space.add(cut.index(mean), self.value(mean.args[0]))
 
     def value(self, node: Expr) -> V:
@@ -156,8 +179,8 @@ class StageBackward(BackwardPass[V]):
     def _waiting(self, node: Expr) -> V | None:
         """What is known of an earlier stage or of the forward pass."""
         cut = self._cut
-        if id(node) in self._means:
-            return self._source.kept(f"m:{self._means[id(node)]}")
+        if id(node) in self._formed:
+            return self._source.kept(self._formed[id(node)])
         if cut.free(node):
             return None
         if node.op == "row_mean":
@@ -165,4 +188,6 @@ class StageBackward(BackwardPass[V]):
         if cut.stage[id(node)] < self._stage:
             slot = cut.slots[id(node)]
             return _get(self._lanes, self._space, slot, node.op in _CONDITIONS)
+        if node.op == "matmul_back":
+            return self._space.product(cut.place(node))
         return None
