@@ -61,6 +61,7 @@ SLOW_PAGES = [
     ["train", "lm"],
     ["train", "tag"],
     ["train", "forecast"],
+    ["train", "classify"],
     ["train", "translate"],
     ["train", "execute"],
     ["train", "caption"],
