@@ -117,8 +117,7 @@ class ClosedEngine:
         units = max(d.weights.hidden_size for d in plan.directions)
         least = max(_OUTRUN.get(d.law, sys.maxsize) for d in plan.directions)
         small = x.shape[0] < 2 or x.shape[0] * x.shape[1] * units < least
-        projected = any(d.weights.hr is not None for d in plan.directions)  # not compared yet
-        if small or projected or not plan.grad:
+        if small or not plan.grad:
             return None
         compiled = CompiledEngine()
         if compiled.available() or compiled.refusal(plan, x) or not has_wide_registers():
