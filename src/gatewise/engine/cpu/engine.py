@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -76,20 +78,31 @@ def _run(
     state: Mapping[str, Tensor],
 ) -> Part:
     """One direction over all steps."""
-    # llvmlite is loaded by the first run, not by `import gatewise`
-    from gatewise.engine.cpu.direction import Job, run
-    from gatewise.engine.cpu.making import kernels
+    with _uncollected():
+        # llvmlite is loaded by the first run, not by `import gatewise`
+        from gatewise.engine.cpu.direction import Job, run
+        from gatewise.engine.cpu.making import kernels
 
     weights, low = direction.weights, autocast_dtype(x)
     setting = prepare(direction, plan, rules, valid, x, state, x.dtype)
     narrow = low is not None or x.dtype == torch.bfloat16
     variant = replace(setting.variant, narrow=narrow)
-    job = Job(
-        kernels(direction.law, variant, torch.float32 if narrow else x.dtype),
-        setting,
-        shown=x.dtype if low is None else torch.float32,
-    )
+    with _uncollected():
+        made = kernels(direction.law, variant, torch.float32 if narrow else x.dtype)
+    job = Job(made, setting, shown=x.dtype if low is None else torch.float32)
     h, final = run(
         job, x, weights.ih, weights.hh, weights.b_ih, weights.b_hh, weights.params, setting.state
     )
     return Part(h, final, collect(setting.slots, direction, plan, valid, x))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A block without Python's collector: what is loaded here stays, and to look through all of torch takes 80 ms."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
