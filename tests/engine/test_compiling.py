@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import gatewise as gw
-from gatewise.engine.cpu import compiling, making, moving
+from gatewise.engine.cpu import compiling, making, moving, store
 from gatewise.engine.cpu.target import TARGETS, host
 
 
@@ -39,6 +40,70 @@ def test_a_kernel_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(compiling, "_optimise", fail)
     assert torch.equal(run(), first)
+
+
+def test_a_stored_kernel_is_found_without_its_ir(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run()
+    making._kernels.cache_clear()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("emitted again")
+
+    monkeypatch.setattr(making, "emit", fail)
+    assert torch.equal(run(), first)
+
+
+def scaled(factor: float) -> type[gw.Cell]:
+    @gw.cell
+    def mine(a: gw.PreActivations, s: gw.Names) -> tuple[object, object]:
+        return {"h": gw.tanh(a.z) * factor}, {}
+
+    return mine
+
+
+def test_constants_that_print_alike_have_kernels_of_their_own(folder: Path) -> None:
+    found = []
+    for factor in (0.123456789, 0.123456788, 0.123456789):
+        torch.manual_seed(1)
+        stack = gw.Stack(scaled(factor), 3, 5, dtype=torch.float64)
+        x = torch.ones(4, 2, 3, dtype=torch.float64)
+        h = stack(x, engine="compiled").h
+        torch.testing.assert_close(h, stack(x, engine="reference").h, rtol=1e-12, atol=0)
+        found.append(h)
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+
+
+def test_other_emitters_have_other_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run()
+    making._kernels.cache_clear()
+    monkeypatch.setattr(store, "sources", lambda: "changed")
+    assert torch.equal(run(), first)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_where_sources_cannot_be_read_the_text_decides(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "sources", lambda: None)
+    first = run()
+    making._kernels.cache_clear()
+    monkeypatch.setattr(compiling, "_optimise", None)  # nothing is compiled again
+    assert torch.equal(run(), first)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    for wanted in (False, True):
+        (gc.enable if wanted else gc.disable)()
+        try:
+            making._kernels.cache_clear()
+            run()
+            assert gc.isenabled() == wanted
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
@@ -84,7 +149,7 @@ def test_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(compiling, "user_cache", homeless)
+    monkeypatch.setattr(store, "user_cache", homeless)
     making._kernels.cache_clear()
     assert run().shape == (4, 2, 5)
 
@@ -97,7 +162,7 @@ def test_the_least_recently_used_are_dropped(folder: Path, monkeypatch: pytest.M
     (folder / "unfinished-1").write_bytes(b"")  # a process that was killed
     os.utime(folder / "unfinished-1", (1000, 1000))
     (folder / "unfinished-2").write_bytes(b"")  # one that is writing
-    monkeypatch.setattr(compiling, "_KEEP", 3)
+    monkeypatch.setattr(store, "_KEEP", 3)
     run()
     left = {p.name for p in folder.iterdir()}
     assert {"old2", "old3", "unfinished-2"} <= left

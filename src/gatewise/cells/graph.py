@@ -55,6 +55,13 @@ class Graph:
         """The indices of the nodes that a node reads."""
         return self._places[index]
 
+    @cached_property
+    def exact(self) -> str:
+        """The same text for the same nodes in the same order, and for no others."""
+        lines = [f"{n.op} {self._places[i]} {n.key} {n.value!r}" for i, n in enumerate(self.nodes)]
+        named = (sorted(self.names.items()), dict(self.states), dict(self.gates))
+        return "\n".join([*lines, f"{named} {self.pre} {self.parts}"])
+
     @property
     def reads_h(self) -> bool:
         """Whether the equations read the previous h itself, so that it must be as wide as the rest."""

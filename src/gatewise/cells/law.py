@@ -60,6 +60,12 @@ class Law:
         written = f"{parts}\n{text(self.graph)}"
         return f"{self.name}:{hashlib.sha256(written.encode()).hexdigest()[:20]}"
 
+    @cached_property
+    def exact(self) -> str:
+        """The equations, blocks and states with every number in full: what kernels are made from."""
+        parts = (self.pre, self.recurrent_blocks, dict(self.states), dict(self.params), self.rounds)
+        return f"{parts}\n{self.graph.exact}"
+
     @property
     def recurrent_blocks(self) -> tuple[str, ...]:
         """The row blocks of weight_hh."""

@@ -1,29 +1,26 @@
-"""From LLVM IR to functions of this processor, kept on disk. Knows modules and files; no cell."""
+"""From LLVM IR to functions of this processor, kept on disk. Knows modules and the store; no cell.
+
+What is stored is found by its recipe: everything that determines the IR, as text. So a stored kernel costs
+neither emitting nor printing IR. The sum of the emitters' own sources is part of the name.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import tempfile
+import json
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from gatewise.engine.cpu import store
 from gatewise.engine.cpu.target import Target, current, host
-from gatewise.folders import user_cache
 
-_FORMAT = 2
-_KEEP = 512  # kernels; each 10 to 100 kB
-_UNFINISHED = "unfinished-"
-_ABANDONED = 3600.0  # seconds
+_FORMAT = "3"
 _LOCK = threading.RLock()  # LLVM's front end is shared by all threads
 _ALIVE: list[Any] = []  # code must outlive its last call, so none is ever freed
 
@@ -44,18 +41,84 @@ def machine(target: Target, jit: bool = False) -> Any:
     )
 
 
-def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
-    """The addresses of some functions of `module`, compiled for `target.current` or from the cache."""
-    target = current()
+@dataclass(frozen=True)
+class Written:
+    """Kernels as IR.
+
+    Args:
+        module: where they are.
+        names: of the functions.
+        arguments: part -> its arguments in order; kept with the code.
+    """
+
+    module: ir.Module
+    names: tuple[str, ...]
+    arguments: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Kernels as machine code: addresses in the order of `Written.names`, and the arguments."""
+
+    addresses: tuple[int, ...]
+    arguments: dict[str, tuple[str, ...]]
+
+
+def load(recipe: str, write: Callable[[], Written]) -> Loaded:
+    """The kernels that a recipe determines, for `target.current`: stored ones, or compiled.
+
+    Args:
+        recipe: everything that what `write` writes follows from, the emitters and the target aside.
+        write: called where nothing is stored.
+    """
+    target, own = current(), store.sources()
+    if own is None:  # the text of the IR is its own recipe
+        made = write()
+        return load_text(made, target)
     with _LOCK:
-        text = str(module)
-        key = _key(text, target)
-        stored = _read(key)
-        engine, code = _compiled(text, target) if stored is None else (_loaded(stored, target), b"")
-        if code:
-            _write(key, code)
-        _ALIVE.append(engine)
-        return [engine.get_function_address(name) for name in names]
+        key = _key(f"{own} {recipe}", target)
+        return _stored(key, target) or _made(key, write(), target)
+
+
+def load_text(written: Written, target: Target) -> Loaded:
+    """The same of kernels that have no recipe but the text of their IR."""
+    with _LOCK:
+        key = _key(f"{written.names} {written.arguments} {written.module}", target)
+        return _stored(key, target) or _made(key, written, target)
+
+
+def functions(module: ir.Module, names: Sequence[str]) -> list[int]:
+    """The addresses of some functions of a module, for `target.current`."""
+    return list(load_text(Written(module, tuple(names), {}), current()).addresses)
+
+
+def _made(key: str, written: Written, target: Target) -> Loaded:
+    engine, code = _compiled(str(written.module), target)
+    head = {"names": written.names, "arguments": written.arguments}
+    if code:
+        store.write(key, json.dumps(head).encode() + b"\n" + code)
+    return _addresses(engine, head)
+
+
+def _stored(key: str, target: Target) -> Loaded | None:
+    found = store.read(key)
+    if found is None:
+        return None
+    line, _, code = found.partition(b"\n")
+    return _addresses(_loaded(code, target), json.loads(line))
+
+
+def _addresses(engine: Any, head: dict[str, Any]) -> Loaded:
+    _ALIVE.append(engine)
+    return Loaded(
+        tuple(engine.get_function_address(name) for name in head["names"]),
+        {part: tuple(names) for part, names in head["arguments"].items()},
+    )
+
+
+def _key(recipe: str, target: Target) -> str:
+    where = f"{target.triple} {target.cpu} {target.features}"
+    return store.name_of(_FORMAT, llvmlite.__version__, str(llvm.llvm_version_info), where, recipe)
 
 
 def _compiled(text: str, target: Target) -> tuple[Any, bytes]:
@@ -104,74 +167,3 @@ def _optimise(module: Any, made: Any) -> None:
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     builder = llvm.create_pass_builder(made, options)
     builder.getModulePassManager().run(module, builder)
-
-
-def _key(text: str, target: Target) -> str:
-    where = f"{target.triple} {target.cpu} {target.features}"
-    parts = (str(_FORMAT), llvmlite.__version__, str(llvm.llvm_version_info), where, text)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
-
-
-def _folder() -> Path:
-    try:
-        return user_cache() / "kernels"
-    except RuntimeError as error:  # the user has no home
-        raise FileNotFoundError(str(error)) from None
-
-
-def _read(key: str) -> bytes | None:
-    """A stored object; its first 32 bytes are the sum of the rest."""
-    try:
-        path = _folder() / key
-        if not (_is_own(path.parent) and _is_own(path)):
-            return None
-        data = path.read_bytes()
-    except OSError:
-        return None
-    if hashlib.sha256(data[32:]).digest() != data[:32]:
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)  # the least recently used are dropped first
-    return data[32:]
-
-
-def _is_own(path: Path) -> bool:
-    """Whether nobody but this user can have written there: what is read from it is run."""
-    if not hasattr(os, "geteuid"):
-        return True
-    found = path.stat()
-    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
-
-
-def _write(key: str, code: bytes) -> None:
-    """Store an object, whole or not at all; where that fails the next process compiles again."""
-    with contextlib.suppress(OSError):
-        folder = _folder()
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-        if not _is_own(folder):
-            folder.chmod(0o700)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
-            os.replace(name, folder / key)
-        except OSError:
-            os.unlink(name)
-            raise
-        _prune(folder)
-
-
-def _prune(folder: Path) -> None:
-    """Drop the least recently used beyond `_KEEP`, and what a killed process left behind."""
-    ages: list[tuple[float, Path]] = []
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another process may drop the same
-            age = time.time() - path.stat().st_mtime
-            if path.name.startswith(_UNFINISHED):
-                if age > _ABANDONED:
-                    path.unlink()
-            else:
-                ages.append((age, path))
-    for _, path in sorted(ages)[_KEEP:]:
-        with contextlib.suppress(OSError):
-            path.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +12,7 @@ from llvmlite import ir
 from gatewise.cells.base import Law
 from gatewise.engine.cpu import threads
 from gatewise.engine.cpu.backward import emit_backward
-from gatewise.engine.cpu.compiling import functions
+from gatewise.engine.cpu.compiling import Written, load
 from gatewise.engine.cpu.forward import emit_forward
 from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.layout import Layout, Variant
@@ -49,9 +49,10 @@ def kernels(law: Law, variant: Variant, dtype: torch.dtype) -> Kernels:
 
 @cache
 def _kernels(law: Law, variant: Variant, dtype: torch.dtype, target: Target) -> Kernels:
-    layout = Layout(law, variant)
-    module, programs, kind = emit(layout, str(dtype).removeprefix("torch."), target)
-    made = dict(zip(programs, make(module, list(programs.values())), strict=True))
+    layout, name = Layout(law, variant), str(dtype).removeprefix("torch.")
+    recipe = f"time {name} {variant} {law.exact}"
+    made = make(recipe, lambda: emit(layout, name, target)[1])
+    kind = kind_for(name, variant.narrow, target)
     return Kernels(layout, kind, made["forward"], made.get("backward"))
 
 
@@ -74,14 +75,28 @@ def emit(layout: Layout, name: str, target: Target) -> tuple[ir.Module, dict[str
     return module, programs, kind
 
 
-def make(module: ir.Module, programs: Sequence[Program]) -> list[Kernel]:
-    """The kernels of a module, compiled or from the cache."""
+def make(recipe: str, write: Callable[[], Mapping[str, Program]]) -> dict[str, Kernel]:
+    """Kernels by name, stored or compiled.
+
+    Args:
+        recipe: see `compiling.load`.
+        write: makes their programs, all of one module.
+    """
+
+    def written() -> Written:
+        programs = write()
+        return Written(
+            next(iter(programs.values())).module,
+            tuple(p.function.name for p in programs.values()),
+            {name: p.order() for name, p in programs.items()},
+        )
+
     threads.publish()
-    addresses = functions(module, [p.function.name for p in programs])
-    return [
-        Kernel(address, tuple(sorted(p.arguments, key=p.arguments.__getitem__)))
-        for p, address in zip(programs, addresses, strict=True)
-    ]
+    found = load(recipe, written)
+    return {
+        name: Kernel(address, arguments)
+        for (name, arguments), address in zip(found.arguments.items(), found.addresses, strict=True)
+    }
 
 
 def kind_of(name: str, narrow: bool = False) -> Kind:

@@ -11,6 +11,7 @@ from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.making import Kernel, make
 from gatewise.engine.cpu.multiply import emit_multiply
 from gatewise.engine.cpu.packs import emit_column_sums, emit_columns_pack, emit_rows_pack
+from gatewise.engine.cpu.program import Program
 from gatewise.engine.cpu.target import Target, current
 
 _SMALL = 1 << 14  # numbers below which a second thread costs more than it does
@@ -31,13 +32,15 @@ def mover(kind: Kind, what: str) -> Kernel:
 
 @cache
 def _mover(kind: Kind, what: str, _: Target) -> Kernel:
+    return make(f"mover {kind} {what}", lambda: {what: _write(kind, what)})[what]
+
+
+def _write(kind: Kind, what: str) -> Program:
     module = ir.Module()
     if what == "rows":
-        program = emit_rows_pack(module, kind, "pack")
-    elif what == "columns":
-        program = emit_columns_pack(module, kind, "pack")
-    elif what == "sums":
-        program = emit_column_sums(module, kind, "sums")
-    else:
-        program = emit_multiply(module, kind, "multiply", by_columns=what == "multiply columns")
-    return make(module, [program])[0]
+        return emit_rows_pack(module, kind, "pack")
+    if what == "columns":
+        return emit_columns_pack(module, kind, "pack")
+    if what == "sums":
+        return emit_column_sums(module, kind, "sums")
+    return emit_multiply(module, kind, "multiply", by_columns=what == "multiply columns")

@@ -189,6 +189,10 @@ class Program:
         b.branch(wait)
         b.position_at_end(done)
 
+    def order(self) -> tuple[str, ...]:
+        """The arguments in the order of their places."""
+        return tuple(sorted(self.arguments, key=self.arguments.__getitem__))
+
     def finish(self) -> None:
         """Close the function."""
         self.builder.ret_void()

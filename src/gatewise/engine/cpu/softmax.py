@@ -20,11 +20,9 @@ from functools import cache
 import torch
 from llvmlite import ir
 
-from gatewise.engine.cpu import threads
-from gatewise.engine.cpu.compiling import functions
 from gatewise.engine.cpu.kinds import I32, I64
 from gatewise.engine.cpu.lanes import Lanes
-from gatewise.engine.cpu.making import Kernel, kind_of
+from gatewise.engine.cpu.making import Kernel, kind_of, make
 from gatewise.engine.cpu.program import Program
 
 ALIGN = 16
@@ -57,15 +55,17 @@ def softmax_kernels(dtype: torch.dtype) -> tuple[Kernel, Kernel]:
     classes), targets (rows,) int64, losses (rows,) float32, shares (smoothing, hit, uniform) float32; for
     gradients also weights (rows,) float32 and sums (threads, classes rounded up) float32, zeros at first.
     """
-    threads.publish()
+    made = make(f"softmax {dtype}", lambda: _write(dtype))
+    return made["cost"], made["full"]
+
+
+def _write(dtype: torch.dtype) -> dict[str, Program]:
     module = ir.Module()
-    programs = [_Rows(module, dtype, gradient=g).emit() for g in (False, True)]
-    addresses = functions(module, [p.function.name for p in programs])
-    cost, full = (
-        Kernel(address, tuple(sorted(p.arguments, key=p.arguments.__getitem__)))
-        for p, address in zip(programs, addresses, strict=True)
-    )
-    return cost, full
+    rows = {
+        "cost": _Rows(module, dtype, gradient=False),
+        "full": _Rows(module, dtype, gradient=True),
+    }
+    return {name: row.emit() for name, row in rows.items()}
 
 
 class _Scores(Lanes):

@@ -16,7 +16,7 @@ from functools import cache
 from llvmlite import ir
 
 from gatewise.engine.cpu import threads
-from gatewise.engine.cpu.compiling import functions
+from gatewise.engine.cpu.compiling import Written, load
 from gatewise.engine.cpu.kinds import I8, I64
 from gatewise.engine.cpu.step.activations import conversion
 from gatewise.engine.cpu.step.formats import FORMATS, LINE, Format
@@ -50,6 +50,13 @@ class Design:
     entry: str
     decoder: str | None = None
     projected: bool = False
+
+    @property
+    def recipe(self) -> str:
+        """The same text for the same kernel, in every process."""
+        layers = [f"{k.variant} {k.table} {k.law.exact}" for k in self.layers]
+        rest = (self.form, self.target, self.entry, self.decoder, self.projected)
+        return "\n".join([f"step {rest}", *layers])
 
 
 @dataclass(frozen=True)
@@ -90,15 +97,15 @@ def host() -> Target:
 @cache
 def make(design: Design) -> Made:
     """The kernel of a design, compiled at most once."""
+
+    def written() -> Written:
+        module = ir.Module()
+        parts = _Kernel(module, design).emit()
+        return Written(module, ("step",), {name: r.order() for name, r in parts.items()})
+
     threads.publish()
-    module = ir.Module()
-    parts = _Kernel(module, design).emit()
-    address = functions(module, ["step"])[0]
-    return Made(address, {name: _order(r) for name, r in parts.items()})
-
-
-def _order(routine: Routine) -> tuple[str, ...]:
-    return tuple(sorted(routine.arguments, key=routine.arguments.__getitem__))
+    found = load(design.recipe, written)
+    return Made(found.addresses[0], found.arguments)
 
 
 class _Kernel:
