@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import gatewise as gw
+from gatewise.cells.law import Law
 from gatewise.errors import OptionError, UnknownNameError
 from gatewise.types import state_tensors
 from tolerances import assert_close
@@ -352,3 +353,15 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
     net, x = scaled(I, H, dtype=torch.float64), _x()
     out = gw.unroll(net, x, record=gw.Record("f.pre"))
     assert_close(out.h, 1.75 * out.record["f.pre"] + 1)
+
+
+def test_laws_that_differ_in_a_late_digit_have_keys_of_their_own() -> None:
+    def law(factor: float) -> Law:
+        @gw.cell
+        def leaky(a, s):
+            return dict(h=factor * s.h + gw.tanh(a.u)), {}
+
+        return leaky(2, 3).law
+
+    assert law(0.123456).key == law(0.123456).key
+    assert law(0.123456).key != law(0.1234561).key

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from gatewise.cells.graph import Function, Graph, text, trace
+from gatewise.cells.graph import Function, Graph, trace
 from gatewise.cells.origin import pointing_at
 from gatewise.cells.rounds import Round
 from gatewise.errors import UnknownNameError
@@ -56,13 +56,11 @@ class Law:
     @cached_property
     def key(self) -> str:
         """The same text for the same equations, blocks and states, in every process."""
-        parts = (self.pre, self.recurrent_blocks, dict(self.states), dict(self.params), self.rounds)
-        written = f"{parts}\n{text(self.graph)}"
-        return f"{self.name}:{hashlib.sha256(written.encode()).hexdigest()[:20]}"
+        return f"{self.name}:{hashlib.sha256(self.exact.encode()).hexdigest()[:20]}"
 
     @cached_property
     def exact(self) -> str:
-        """The equations, blocks and states with every number in full: what kernels are made from."""
+        """The equations, blocks and states with every number in full."""
         parts = (self.pre, self.recurrent_blocks, dict(self.states), dict(self.params), self.rounds)
         return f"{parts}\n{self.graph.exact}"
 
