@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,83 +68,171 @@ def evaluate(
     Of captions BLEU, ROUGE-L and CIDEr-D. A text is read once, with the state carried from its beginning to
     its end.
     """
-    from gatewise.run import CaptionRun, ClassifyRun, ExecuteRun, ForecastRun, LanguageRun, TagRun
-    from gatewise.text.corpora import build_corpus
-
     if part not in ("all", *SPLITS):
         raise unknown("part", part, ("all", *SPLITS))
     if batch_size < 1:
         raise OptionError(f"--batch-size: expected a whole number from 1, found {batch_size}")
-    cut = _fractions(fractions)
+    cut = None if fractions == "1" else _fractions(fractions)
+    options = (pairs, programs, captions, measuring, classes)
+    asked = _Asked(run, data, part, cut, batch_size, errors, *options, opening.engine, json)
     opened = open_any(run, opening, "evaluate")
-    if isinstance(opened, ExecuteRun):
-        if fractions != "1" or batch_size != 1 or errors != "strict":
-            raise OptionError(
-                "--fractions, --batch-size, --errors: for texts, found a run of execute"
-            )
-        plot = classes.plot
-        return evaluate_execute(opened, data, part, programs, plot, opening.engine, json=json)
-    if isinstance(opened, ForecastRun | TagRun) and (data or opened.config.get("embedded")):
-        _refuse_columns(opened, batch_size, errors)
-        if isinstance(opened, TagRun):
-            return evaluate_tags(opened, data, part, cut, opening.engine, json=json)
-        return evaluate_forecasts(opened, data, part, cut, measuring, opening.engine, json=json)
-    if isinstance(opened, ClassifyRun):
-        if batch_size != 1 or errors != "strict" or fractions != "1":
-            raise OptionError(
-                "--batch-size, --fractions and --errors: for other mappings, found a run of 'classify'"
-            )
-        return evaluate_classes(opened, data, part, classes, opening.engine, json=json)
-    if isinstance(opened, CaptionRun) and (data or opened.config.get("embedded")):
-        return evaluate_captions(
-            opened,
-            data,
-            part,
-            None if fractions == "1" else cut,
-            captions,
-            widths_of(pairs.beams),
-            pairs.length_penalty,
-            pairs.out,
-            opening.engine,
-            json=json,
+    return _MEASURES[opened.mapping](opened, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says."""
+
+    path: Path
+    data: Sequence[str]
+    part: str
+    cut: tuple[float, ...] | None
+    """None: read all of it."""
+    batch_size: int
+    errors: str
+    pairs: PairData
+    programs: ExecuteData
+    captions: CaptionData
+    measuring: Measuring
+    classes: ClassData
+    engine: str
+    json: bool
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """How to cut, also where nothing is to be cut."""
+        return (1.0,) if self.cut is None else self.cut
+
+    def refuse(self, opened: Run, *flags: str) -> None:
+        """Raise OptionError if one of these was given: it says nothing of such a run."""
+        given = {
+            "--batch-size": self.batch_size != 1,
+            "--errors": self.errors != "strict",
+            "--fractions": self.cut is not None,
+        }
+        for flag in flags:
+            if given[flag]:
+                raise OptionError(f"{flag}: for texts, found a run of {opened.mapping!r}")
+
+
+def _execute(opened: Any, asked: _Asked) -> int:
+    asked.refuse(opened, "--batch-size", "--errors", "--fractions")
+    plot = asked.classes.plot
+    return evaluate_execute(
+        opened, asked.data, asked.part, asked.programs, plot, asked.engine, json=asked.json
+    )
+
+
+def _classify(opened: Any, asked: _Asked) -> int:
+    asked.refuse(opened, "--batch-size", "--errors", "--fractions")
+    return evaluate_classes(
+        opened, asked.data, asked.part, asked.classes, asked.engine, json=asked.json
+    )
+
+
+def _tag(opened: Any, asked: _Asked) -> int:
+    if not asked.data and not opened.config.get("embedded"):
+        return _recorded(opened, asked)
+    asked.refuse(opened, "--batch-size", "--errors")
+    return evaluate_tags(
+        opened, asked.data, asked.part, asked.fractions, asked.engine, json=asked.json
+    )
+
+
+def _forecast(opened: Any, asked: _Asked) -> int:
+    if not asked.data and not opened.config.get("embedded"):
+        return _recorded(opened, asked)
+    asked.refuse(opened, "--batch-size", "--errors")
+    return evaluate_forecasts(
+        opened,
+        asked.data,
+        asked.part,
+        asked.fractions,
+        asked.measuring,
+        asked.engine,
+        json=asked.json,
+    )
+
+
+def _caption(opened: Any, asked: _Asked) -> int:
+    if not asked.data and not opened.config.get("embedded"):
+        return _recorded(opened, asked)
+    asked.refuse(opened, "--batch-size", "--errors")
+    return evaluate_captions(
+        opened,
+        asked.data,
+        asked.part,
+        asked.cut,
+        asked.captions,
+        widths_of(asked.pairs.beams),
+        asked.pairs.length_penalty,
+        asked.pairs.out,
+        asked.engine,
+        json=asked.json,
+    )
+
+
+def _translate(opened: Any, asked: _Asked) -> int:
+    if not asked.data:
+        return _recorded(opened, asked)
+    asked.refuse(opened, "--batch-size", "--errors")
+    return evaluate_pairs(
+        opened, asked.data, asked.part, asked.fractions, asked.pairs, asked.engine, json=asked.json
+    )
+
+
+def _language(opened: Any, asked: _Asked) -> int:
+    if not asked.data:
+        return _recorded(opened, asked)
+    from gatewise.text.corpora import build_corpus
+
+    cut = asked.fractions
+    corpus = build_corpus(
+        asked.data, tokenizer=opened.tokenizer, fractions=cut, errors=asked.errors
+    )
+    for note in corpus.notes:
+        screen.say(f"note: {note}")
+    if any(each.unknown for each in corpus.splits.values()):
+        screen.say(
+            "note: what is not in the vocabulary is predicted as one unknown token, whatever it "
+            "stands for: figures per character come out lower than if it had to be spelled"
         )
-    if not data and (part not in ("all", "valid") or fractions != "1" or batch_size != 1):
+    parts = _named(corpus.splits, cut) if asked.part == "all" else _one(corpus.splits, asked.part)
+    figures = {
+        name: opened.evaluate(tokens, batch_size=asked.batch_size, engine=asked.engine).summary()
+        for name, tokens in parts.items()
+    }
+    return _say(opened, figures, json=asked.json)
+
+
+_MEASURES: dict[str, Callable[[Any, _Asked], int]] = {
+    "lm": _language,
+    "classify": _classify,
+    "tag": _tag,
+    "forecast": _forecast,
+    "translate": _translate,
+    "execute": _execute,
+    "caption": _caption,
+}
+"""Mapping -> what measures a run of it."""
+
+
+def _recorded(opened: Run, asked: _Asked) -> int:
+    """Without data: what was measured in training."""
+    if asked.part not in ("all", "valid") or asked.cut is not None or asked.batch_size != 1:
         raise OptionError(
             "--part, --fractions and --batch-size: expected DATA to measure; without it the figures "
             "of the validation part are shown as they were measured in training"
         )
-    if data and not isinstance(opened, LanguageRun):
-        _refuse_columns(opened, batch_size, errors)
-        return evaluate_pairs(opened, data, part, cut, pairs, opening.engine, json=json)
-    if data:
-        assert isinstance(opened, LanguageRun)
-        corpus = build_corpus(data, tokenizer=opened.tokenizer, fractions=cut, errors=errors)
-        for note in corpus.notes:
-            screen.say(f"note: {note}")
-        if any(each.unknown for each in corpus.splits.values()):
-            screen.say(
-                "note: what is not in the vocabulary is predicted as one unknown token, whatever it "
-                "stands for: figures per character come out lower than if it had to be spelled"
-            )
-        parts = _named(corpus.splits, cut) if part == "all" else _one(corpus.splits, part)
-        figures = {
-            name: opened.evaluate(tokens, batch_size=batch_size, engine=opening.engine).summary()
-            for name, tokens in parts.items()
-        }
-    else:
-        figures = {"valid": _recorded(run, opened)}
+    return _say(opened, {"valid": _logged(asked.path, opened)}, json=asked.json)
+
+
+def _say(opened: Run, figures: dict[str, dict[str, Any]], *, json: bool) -> int:
     if json:
         screen.out_json({"run": str(opened.path), "step": opened.step, "parts": figures})
     else:
         _show(figures)
     return 0
-
-
-def _refuse_columns(opened: Run, batch_size: int, errors: str) -> None:
-    if batch_size != 1 or errors != "strict":
-        raise OptionError(
-            f"--batch-size and --errors: for a language model, found a run of {opened.mapping!r}"
-        )
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -168,7 +258,7 @@ def _one(splits: dict[str, Any], part: str) -> dict[str, Any]:
     return {part: splits[part]}
 
 
-def _recorded(path: Path, opened: Run) -> dict[str, Any]:
+def _logged(path: Path, opened: Run) -> dict[str, Any]:
     """The validation figures that the run's log holds for this checkpoint."""
     from gatewise.train import FIGURES
 
