@@ -275,7 +275,7 @@ def test_the_run_in_python(run: Path, series_run: Path) -> None:
         (["classify", "RUN", "x", "y", "--plot", "x.png"], "--plot: expected one input"),
         (["classify", "RUN", "x", "--plot", "x.gif"], "--plot: expected a file of .png"),
         (["eval", "RUN", "gone.csv"], "found nothing at"),
-        (["eval", "RUN", "--batch-size", "3"], "for other mappings"),
+        (["eval", "RUN", "--batch-size", "3"], "for a language model"),
         (["eval", "RUN", "--part", "train"], "part"),
         (["complete", "RUN", "x"], "cannot complete"),
         (["translate", "RUN", "x"], "cannot translate"),

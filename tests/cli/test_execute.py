@@ -151,7 +151,7 @@ def test_eval_as_table_document_and_picture(gatewise: Any, programs: Path, tmp_p
     assert wrong.line == "--lengths: expected numbers from 1 as 1..4 or 1,2,4, found '3..1'"
     wrong = gatewise("eval", programs, "--part", "train")
     assert wrong.line == "--part: expected one of valid, test, found 'train'"
-    assert "for texts, found" in gatewise("eval", programs, "--batch-size", "3").line
+    assert "for a language model, found" in gatewise("eval", programs, "--batch-size", "3").line
     pytest.importorskip("matplotlib")
     picture = tmp_path / "heat.svg"
     assert gatewise("eval", programs, *few, "--plot", picture).status == 0

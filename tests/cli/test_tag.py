@@ -182,7 +182,10 @@ def test_bad_input_is_one_clear_line(gatewise: Any, tmp_path: Path, make: Make, 
     ("words", "said"),
     [
         (["eval", "RUN", "DATA", "--part", "train"], "unknown part 'train'"),
-        (["eval", "RUN", "DATA", "--batch-size", "3"], "for texts, found a run of 'tag'"),
+        (
+            ["eval", "RUN", "DATA", "--batch-size", "3"],
+            "for a language model, found a run of 'tag'",
+        ),
         (["complete", "RUN", "x"], "cannot complete"),
         (["translate", "RUN", "x"], "cannot translate"),
     ],

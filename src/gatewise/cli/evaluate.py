@@ -112,7 +112,8 @@ class _Asked:
         }
         for flag in flags:
             if given[flag]:
-                raise OptionError(f"{flag}: for texts, found a run of {opened.mapping!r}")
+                whose = "other mappings" if flag == "--fractions" else "a language model"
+                raise OptionError(f"{flag}: for {whose}, found a run of {opened.mapping!r}")
 
 
 def _execute(opened: Any, asked: _Asked) -> int:
