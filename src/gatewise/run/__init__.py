@@ -48,8 +48,8 @@ __all__ = [
 ]
 
 MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
-    "classify": classify.build,
     "lm": language.build,
+    "classify": classify.build,
     "translate": translate.build,
     "execute": execute.build,
     "tag": tag.build,
