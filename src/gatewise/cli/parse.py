@@ -17,7 +17,7 @@ from gatewise.errors import OptionError, unknown
 Shell = Literal["bash", "zsh", "fish"]
 
 # Parameters of these names take what may begin with a dash: free text, and - for standard input.
-_FREE = ("prefix", "prompt", "text", "data", "file", "inputs")
+_FREE = ("prefix", "prompt", "text", "data", "file", "inputs", "program", "things")
 _LIKE_AN_OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.*)?|-[a-zA-Z]", re.DOTALL)
 
 
