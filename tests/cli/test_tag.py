@@ -187,6 +187,7 @@ def test_bad_input_is_one_clear_line(gatewise: Any, tmp_path: Path, make: Make, 
             "for a language model, found a run of 'tag'",
         ),
         (["complete", "RUN", "x"], "cannot complete"),
+        (["caption", "RUN", "x"], "`gatewise classify "),
         (["translate", "RUN", "x"], "cannot translate"),
     ],
 )

@@ -10,6 +10,12 @@ from gatewise.errors import DataError
 from gatewise.tasks.names import Labelled, rare, read_folder, read_labelled, split_by_text
 
 
+def test_a_folder_of_folders_says_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "Greek").mkdir()
+    with pytest.raises(DataError, match="found folders alone"):
+        read_folder(tmp_path)
+
+
 def test_a_folder_drops_repeats_of_a_class_alone(tmp_path: Path) -> None:
     (tmp_path / "Greek.txt").write_text("Pappas\nPappas\n\nMartin\n")
     (tmp_path / "French.txt").write_text("Martin\n")

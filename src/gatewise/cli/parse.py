@@ -17,7 +17,7 @@ from gatewise.errors import OptionError, unknown
 Shell = Literal["bash", "zsh", "fish"]
 
 # Parameters of these names take what may begin with a dash: free text, and - for standard input.
-_FREE = ("prefix", "prompt", "text", "data", "file")
+_FREE = ("prefix", "prompt", "text", "data", "file", "inputs", "program", "things")
 _LIKE_AN_OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.*)?|-[a-zA-Z]", re.DOTALL)
 
 
@@ -85,7 +85,7 @@ def _refuse_mistyped_option(app: App, bound: inspect.BoundArguments, words: list
         return
     for name in _FREE:
         value = bound.arguments.get(name)
-        texts = value if isinstance(value, list) else [value]
+        texts = value if isinstance(value, list | tuple) else [value]
         named = any(word == f"--{name}" or word.startswith(f"--{name}=") for word in words)
         for text in () if named else texts:
             if isinstance(text, str) and _LIKE_AN_OPTION.fullmatch(text):

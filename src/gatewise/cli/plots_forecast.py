@@ -15,6 +15,8 @@ _BEFORE = 4
 """How many times the forecast's length of the history is drawn."""
 
 _BANDS = ((0.05, 0.95), (0.25, 0.75))
+_SHADES = ("#cdd8e2", "#a7b9cc")
+"""Of the bands, so that the legend shows each as it is drawn."""
 
 
 def forecast(path: Path, history: History, found: Forecast) -> None:
@@ -33,15 +35,15 @@ def forecast(path: Path, history: History, found: Forecast) -> None:
         range(begin, size), history.values[begin:], color="#444444", linewidth=1, label="history"
     )
     coming = range(size, size + steps)
-    for low, high in _BANDS:
+    for (low, high), shade in zip(_BANDS, _SHADES, strict=True):
         if low in found.quantiles and high in found.quantiles:
             label = f"{high - low:.0%} of the paths"
             band = (found.quantiles[low], found.quantiles[high])
-            axes.fill_between(coming, *band, color="#36648b", alpha=0.25, linewidth=0, label=label)
+            axes.fill_between(coming, *band, color=shade, linewidth=0, label=label)
     axes.plot(coming, found.points, color="#36648b", linewidth=1.5, label="forecast")
     axes.axvline(size - 0.5, color="#bbbbbb", linewidth=0.8)
     axes.set_ylabel(_plain(history.name))
     axes.set_xlabel("step")
     axes.margins(x=0.01)
-    axes.legend(loc="upper left", fontsize=8, frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8, frameon=False)
     _save(figure, path)

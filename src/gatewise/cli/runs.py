@@ -101,6 +101,18 @@ def open_run(path: Path, opening: Opening, verb: str) -> LanguageRun:
     return open_as(LanguageRun, path, opening, verb)
 
 
+_USES = {
+    "lm": "complete",
+    "classify": "classify",
+    "tag": "classify",
+    "forecast": "classify",
+    "translate": "translate",
+    "execute": "execute",
+    "caption": "caption",
+}
+"""The verb that a run of each mapping is for: the names of what it can do in Python are not verbs."""
+
+
 def open_as(kind: type[T], path: Path, opening: Opening, verb: str) -> T:
     """The run at `path`, which is to be of one kind; what there is to know about it is said.
 
@@ -122,7 +134,12 @@ def open_any(path: Path, opening: Opening, verb: str) -> Run:
     found = _packed(path, opening) if verb in _PACKING else _loaded(path, opening)
     for note in found.notes:
         screen.say(f"note: {note}")
-    found.require(verb)
+    try:
+        found.require(verb)
+    except OptionError as error:
+        if found.mapping not in _USES:
+            raise
+        raise OptionError(f"{error}; `gatewise {_USES[found.mapping]} {path}` uses it") from None
     return found
 
 

@@ -68,6 +68,11 @@ def read_folder(folder: str | Path, *, repeats: bool = False) -> Labelled:
         label = path.name.removesuffix(".gz").rsplit(".", 1)[0]
         for number, line in enumerate(lines_of(read_text(path)), 1):
             rows.append((line.strip(), label, f"{path}, line {number}"))
+    if not rows and any(p.is_dir() for p in folder.iterdir()):
+        raise DataError(
+            f"{folder}: expected one file per class, found folders alone: put each class's examples into "
+            "a file of its name, an example a line, or use a table with columns of texts and labels"
+        )
     return _labelled(str(folder), rows, repeats)
 
 
