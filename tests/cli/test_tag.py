@@ -215,3 +215,17 @@ def test_flags_of_other_runs_are_refused(gatewise: Any, run: Path, flags: list[s
     called = gatewise("classify", run, "x", *flags)
     assert called.status == 2
     assert "not for a run of mapping 'tag'" in called.err
+
+
+def test_options_of_other_mappings_are_refused_by_eval(gatewise: Any, run: Path) -> None:
+    line = gatewise("eval", run, "--plot", "t.svg").line
+    assert "--plot: for a run of classify or execute, found one of 'tag'" in line
+    assert "--horizon and --samples: for a run of forecast" in (
+        gatewise("eval", run, "--horizon", "3", "--samples", "5").line
+    )
+
+
+def test_a_name_of_no_file_is_read_as_text_and_said(gatewise: Any, run: Path) -> None:
+    called = gatewise("classify", run, "gone.txt")
+    assert called.status == 0
+    assert "gone.txt: no such file, read as text" in called.err

@@ -19,10 +19,10 @@ from gatewise.cli.runs import (
     Opening,
     OpeningFlags,
     RunPath,
+    as_text,
     open_any,
     read_control,
     say_notes,
-    whole,
 )
 from gatewise.errors import DataError, OptionError
 
@@ -129,7 +129,7 @@ def _items(opened: ClassifyRun, inputs: Sequence[str]) -> Iterator[Item]:
         elif series and path.suffix:
             yield _item(given, f"{given}: found no such file, read as numbers", series)
         else:
-            yield _item(whole(given), "the series given", series)
+            yield _item(as_text(given), "the series given", series)
 
 
 def _lines(inputs: Sequence[str]) -> Iterator[str]:
@@ -145,7 +145,7 @@ def _lines(inputs: Sequence[str]) -> Iterator[str]:
         elif len(given) < 1000 and "\n" not in given and path.is_file():
             yield from lines_of(read_text(path))
         else:
-            yield whole(given)
+            yield as_text(given)
 
 
 def _of_file(opened: ClassifyRun, path: Path) -> Iterator[Item]:

@@ -76,6 +76,7 @@ def evaluate(
     options = (pairs, programs, captions, measuring, classes)
     asked = _Asked(run, data, part, cut, batch_size, errors, *options, opening.engine, json)
     opened = open_any(run, opening, "evaluate")
+    asked.refuse_groups(opened)
     return _MEASURES[opened.mapping](opened, asked)
 
 
@@ -103,6 +104,19 @@ class _Asked:
         """How to cut, also where nothing is to be cut."""
         return (1.0,) if self.cut is None else self.cut
 
+    def refuse_groups(self, opened: Run) -> None:
+        """Raise OptionError if an option of another mapping's was given: it would change nothing."""
+        for group, mappings in _GROUPS.items():
+            values = getattr(self, group)
+            if opened.mapping in mappings or values == type(values)():
+                continue
+            plain = vars(type(values)())
+            given = [name for name, value in vars(values).items() if value != plain[name]]
+            flags = " and ".join("--" + name.replace("_", "-") for name in given)
+            raise OptionError(
+                f"{flags}: for a run of {' or '.join(mappings)}, found one of {opened.mapping!r}"
+            )
+
     def refuse(self, opened: Run, *flags: str) -> None:
         """Raise OptionError if one of these was given: it says nothing of such a run."""
         given = {
@@ -114,6 +128,16 @@ class _Asked:
             if given[flag]:
                 whose = "other mappings" if flag == "--fractions" else "a language model"
                 raise OptionError(f"{flag}: for {whose}, found a run of {opened.mapping!r}")
+
+
+_GROUPS = {
+    "pairs": ("translate", "caption"),
+    "programs": ("execute",),
+    "captions": ("caption",),
+    "measuring": ("forecast",),
+    "classes": ("classify", "execute"),
+}
+"""Options -> whose they are."""
 
 
 def _execute(opened: Any, asked: _Asked) -> int:

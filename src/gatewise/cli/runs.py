@@ -243,6 +243,20 @@ def _standard_input() -> str:
     return text.replace("\r\n", "\n")
 
 
+def as_text(given: str) -> str:
+    """What was given, as a text; where it looks like the name of a file that is not there, that is said."""
+    if " " not in given and Path(given).suffix in (
+        ".txt",
+        ".gz",
+        ".csv",
+        ".tsv",
+        ".jsonl",
+        ".conll",
+    ):
+        screen.say(f"note: {screen.shown(given)}: no such file, read as text")
+    return whole(given)
+
+
 def say_notes(notes: list[str]) -> None:
     """What the reader should know about a prompt."""
     for note in notes:

@@ -19,10 +19,10 @@ from gatewise.cli.runs import (
     Opening,
     OpeningFlags,
     RunPath,
+    as_text,
     open_as,
     read_control,
     say_notes,
-    whole,
 )
 from gatewise.errors import DataError, OptionError
 
@@ -158,7 +158,7 @@ def lines_of(given: str | None, name: str) -> Iterator[str]:
             from gatewise.tasks.tables import read_text
 
             return iter(read_text(path).splitlines())
-        return iter(whole(given).splitlines() or [""])
+        return iter(as_text(given).splitlines() or [""])
     if given is None and (sys.stdin is None or sys.stdin.isatty()):
         raise OptionError(f"expected {name}: a text, a file, or - and a pipe")
     return _standard_input()
