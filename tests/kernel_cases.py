@@ -69,7 +69,9 @@ CELLS = [*ENGINES["cuda"], *USERS]
 """Those that are computed unit by unit."""
 BY_ROWS = {"normed": normed, "matrices": matrices}
 PROJECTED = ["lstm to 5"]
-COMPILED = [*ENGINES["compiled"], *USERS, *BY_ROWS, *PROJECTED]
+# what takes longest to compile; quick ones hold the same: gru_paper has matrices, normed has norms
+_LONG = pytest.param("matrices", marks=pytest.mark.slow)
+COMPILED = [*ENGINES["compiled"], *USERS, "normed", _LONG, *PROJECTED]
 
 
 def build(cell: str, dtype: torch.dtype = torch.float64, **options: Any) -> gw.Stack:
