@@ -13,13 +13,15 @@ from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of, given
 from gatewise.cli.training import (
+    Chosen,
     ConfigFile,
     Form,
     Out,
     Resume,
     check_folder,
+    finished,
+    note_validation,
     run_training,
-    show_result,
 )
 from gatewise.errors import OptionError
 from gatewise.mappings.described import CaptionLearner
@@ -75,8 +77,8 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     files: CaptionDataOptions
     text: CaptionTextOptions
@@ -85,11 +87,6 @@ class Settings:
     encoder: EncoderOptions
     batches: BatchOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.text, self.model, self.images, self.batches, self.training):
-            part.validate()
 
 
 def train_caption(
@@ -151,12 +148,7 @@ def train_caption(
     } | {"embedded": not data}
     _say(learner, notes, chosen.text.tokenizer)
     result = run_training(learner, chosen.training, out, resume=resume)
-    if json:
-        screen.out_json(result.to_dict())
-    else:
-        show_result(result)
-        screen.say(f"next: gatewise eval {out}{''.join(f' {one}' for one in data)}")
-    return 0
+    return finished(result, " ".join(["gatewise eval", str(out), *data]), json=json)
 
 
 def _say(learner: CaptionLearner, notes: list[str], tokenizer: str) -> None:
@@ -167,8 +159,7 @@ def _say(learner: CaptionLearner, notes: list[str], tokenizer: str) -> None:
     screen.say(f"texts: {sizes}; vocabulary: {size:,} ({tokenizer})")
     for note in notes:
         screen.say(note)
-    if not learner.has_part("valid"):
-        screen.say("no validation part: the last checkpoint counts as the best")
+    note_validation(learner)
 
 
 def _things(data: list[str], chosen: Settings) -> dict[str, tuple[Any, Captions]]:

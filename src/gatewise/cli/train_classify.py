@@ -13,14 +13,16 @@ from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of
 from gatewise.cli.training import (
+    Chosen,
     ConfigFile,
     Form,
     Out,
     Resume,
     check_folder,
     check_same_data,
+    finished,
+    note_validation,
     run_training,
-    show_result,
 )
 from gatewise.errors import DataError
 from gatewise.mappings.examples import BatchOptions
@@ -67,19 +69,14 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     files: ExampleOptions
     reading: ReadingOptions
     model: VectorOptions
     batches: BatchOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.files, self.reading, self.model, self.batches, self.training):
-            part.validate()
 
 
 def train_classify(
@@ -132,12 +129,8 @@ def train_classify(
         chosen.validate()
     learner = _learner(chosen, examples, data, _stored_reader(out) if resume else None, engine)
     result = run_training(learner, chosen.training, out, resume=resume)
-    if json:
-        screen.out_json(result.to_dict())
-    else:
-        show_result(result, "examples")
-        screen.say(f"next: gatewise eval {out}; gatewise classify {out} ...")
-    return 0
+    after = f"gatewise eval {out}; gatewise classify {out} ..."
+    return finished(result, after, json=json, unit="examples")
 
 
 def waves(options: ExampleOptions) -> ExampleSet:
@@ -190,8 +183,7 @@ def _learner(
     screen.say(_summary(learner, examples))
     for note in notes:
         screen.say(f"note: {note}")
-    if not learner.has_part("valid"):
-        screen.say("no validation part: the last checkpoint counts as the best")
+    note_validation(learner)
     return learner
 
 

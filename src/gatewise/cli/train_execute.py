@@ -11,13 +11,14 @@ from cyclopts import Parameter
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of, given
 from gatewise.cli.training import (
+    Chosen,
     ConfigFile,
     Form,
     Out,
     Resume,
     check_folder,
+    finished,
     run_training,
-    show_result,
 )
 from gatewise.mappings.course import CourseOptions
 from gatewise.mappings.executing import ExecuteBatchOptions
@@ -57,18 +58,13 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     course: CourseOptions
     model: EncoderDecoderOptions
     batches: ExecuteBatchOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.course, self.model, self.batches, self.training):
-            part.validate()
 
 
 def train_execute(
@@ -99,17 +95,16 @@ def train_execute(
     )
     screen.say(f"no data needed: {_said(chosen.course)}, made here")
     result = run_training(learner, chosen.training, out, resume=resume)
-    if json:
-        screen.out_json(result.to_dict())
-        return 0
-    show_result(result)
-    if chosen.course.task == "programs":
-        screen.say(f"next: gatewise execute {out} program.txt   or   gatewise eval {out}")
-    else:
-        plain = dataclasses.replace(chosen.course, reverse_input=False, double_input=False)
-        source = plain.examples_of("test", 0).at(0, plain.target()).source
-        screen.say(f'next: gatewise execute {out} "{source}"   or   gatewise eval {out}')
-    return 0
+    after = f"gatewise execute {out} {_example(chosen.course)}   or   gatewise eval {out}"
+    return finished(result, after, json=json)
+
+
+def _example(course: CourseOptions) -> str:
+    """What a user could give to the model."""
+    if course.task == "programs":
+        return "program.txt"
+    plain = dataclasses.replace(course, reverse_input=False, double_input=False)
+    return f'"{plain.examples_of("test", 0).at(0, plain.target()).source}"'
 
 
 def _fitting(values: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,16 @@ from cyclopts import Parameter
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of
 from gatewise.cli.training import (
+    Chosen,
     ConfigFile,
     Form,
     Out,
     Resume,
     check_folder,
     check_same_data,
+    finished,
+    note_validation,
     run_training,
-    show_result,
 )
 from gatewise.errors import OptionError
 from gatewise.mappings.config import check_choice
@@ -105,19 +107,14 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     files: SeriesOptions
     windows: WindowOptions
     model: ForecasterOptions
     batches: BatchOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.files, self.windows, self.model, self.batches, self.training):
-            part.validate()
 
 
 def train_forecast(
@@ -170,15 +167,10 @@ def train_forecast(
     }
     sizes = ", ".join(f"{name} {len(part):,}" for name, part in learner.parts.items())
     screen.say(f"{found.summary()}; windows: {sizes}")
-    if not learner.has_part("valid"):
-        screen.say("no validation part: the last checkpoint counts as the best")
+    note_validation(learner)
     result = run_training(learner, chosen.training, out, resume=resume)
-    if json:
-        screen.out_json(result.to_dict())
-    else:
-        show_result(result, "steps")
-        screen.say(f"next: gatewise eval {out}{_again(data, chosen.windows, found)}")
-    return 0
+    after = f"gatewise eval {out}{_again(data, chosen.windows, found)}"
+    return finished(result, after, json=json, unit="steps")
 
 
 def _again(data: list[str], windows: WindowOptions, found: Histories) -> str:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen, settings, training
 from gatewise.cli.options import Engine, Json, flags_of
-from gatewise.cli.training import ConfigFile, Form, Out, Resume, check_folder, show_result
+from gatewise.cli.training import Chosen, ConfigFile, Form, Out, Resume, check_folder, show_result
 from gatewise.cli.watching import SampleWatcher, Write
 from gatewise.mappings import LanguageLearner, LanguageModelOptions, StreamOptions
 from gatewise.text.corpora import Corpus
@@ -52,19 +52,13 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     text: TextOptions
     model: LanguageModelOptions
     streams: StreamOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        self.model.validate()
-        self.streams.validate()
-        self.training.validate()
 
 
 def train_lm(

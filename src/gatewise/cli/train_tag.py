@@ -13,14 +13,16 @@ from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of
 from gatewise.cli.training import (
+    Chosen,
     ConfigFile,
     Form,
     Out,
     Resume,
     check_folder,
     check_same_data,
+    finished,
+    note_validation,
     run_training,
-    show_result,
 )
 from gatewise.errors import OptionError
 from gatewise.mappings.config import check_choice
@@ -91,19 +93,14 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     files: ColumnOptions
     text: TagTextOptions
     model: TaggerOptions
     batches: BatchOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.files, self.text, self.model, self.batches, self.training):
-            part.validate()
 
 
 def train_tag(
@@ -166,16 +163,10 @@ def train_tag(
     screen.say(f"sentences: {sizes}; {of.words - 1:,} words, {of.tags} tags")
     for note in notes:
         screen.say(note)
-    if not learner.has_part("valid"):
-        screen.say("no validation part: the last checkpoint counts as the best")
+    note_validation(learner)
     result = run_training(learner, chosen.training, out, resume=resume)
-    if json:
-        screen.out_json(result.to_dict())
-    else:
-        show_result(result, "words")
-        words = " ".join(found.parts["train"][0][0])
-        screen.say(f'next: gatewise classify {out} "{screen.shown(words, limit=60)}"')
-    return 0
+    words = screen.shown(" ".join(found.parts["train"][0][0]), limit=60)
+    return finished(result, f'gatewise classify {out} "{words}"', json=json, unit="words")
 
 
 def _stored_tokens(out: Path) -> TagTokens | None:

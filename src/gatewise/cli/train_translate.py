@@ -13,14 +13,16 @@ from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.cli import screen, settings
 from gatewise.cli.options import Engine, Json, flags_of
 from gatewise.cli.training import (
+    Chosen,
     ConfigFile,
     Form,
     Out,
     Resume,
     check_folder,
     check_same_data,
+    finished,
+    note_validation,
     run_training,
-    show_result,
 )
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
@@ -83,19 +85,14 @@ else:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every option of a run, each from where it comes first."""
+class Settings(Chosen):
+    """The options of a run."""
 
     files: PairDataOptions
     text: PairTextOptions
     model: EncoderDecoderOptions
     batches: BatchOptions
     training: TrainOptions
-
-    def validate(self) -> None:
-        """Raise OptionError, naming the flag, if any is outside its range."""
-        for part in (self.text, self.model, self.batches, self.training):
-            part.validate()
 
 
 def train_translate(
@@ -157,16 +154,10 @@ def train_translate(
     )
     for note in notes:
         screen.say(note)
-    if not learner.has_part("valid"):
-        screen.say("no validation part: the last checkpoint counts as the best")
+    note_validation(learner)
     result = run_training(learner, chosen.training, out, resume=resume)
-    if json:
-        screen.out_json(result.to_dict())
-    else:
-        show_result(result)
-        example = pairs.parts["train"][0][0]
-        screen.say(f'next: gatewise translate {out} "{screen.shown(example, limit=60)}"')
-    return 0
+    example = screen.shown(pairs.parts["train"][0][0], limit=60)
+    return finished(result, f'gatewise translate {out} "{example}"', json=json)
 
 
 def numbers() -> ParallelText:

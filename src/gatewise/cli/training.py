@@ -52,6 +52,18 @@ Resume = Annotated[
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Every option of a run, each from where it comes first: a field for each of a `Form`'s dataclasses."""
+
+    def validate(self) -> None:
+        """Raise OptionError, naming the flag, if any is outside its range."""
+        for field in dataclasses.fields(self):
+            part = getattr(self, field.name)
+            if hasattr(part, "validate"):  # where data are has no range
+                part.validate()
+
+
+@dataclass(frozen=True)
 class Form:
     """The options of one mapping.
 
@@ -175,6 +187,29 @@ def run_training(
         if training.tensorboard:
             watching.append(TensorBoardWatcher(out / "tensorboard"))
         return train(learner, folder, training, Watchers(watching))
+
+
+def note_validation(learner: Learner) -> None:
+    """Say what having no validation part means."""
+    if not learner.has_part("valid"):
+        screen.say("no validation part: the last checkpoint counts as the best")
+
+
+def finished(result: TrainResult, after: str, *, json: bool, unit: str = "tokens") -> int:
+    """How a run ended, as a table and what to do next, or as a document; the exit status.
+
+    Args:
+        result: of the run.
+        after: the line that says what to do next.
+        json: a document instead.
+        unit: what is counted.
+    """
+    if json:
+        screen.out_json(result.to_dict())
+    else:
+        show_result(result, unit)
+        screen.say(f"next: {after}")
+    return 0
 
 
 def show_result(result: TrainResult, unit: str = "tokens") -> None:

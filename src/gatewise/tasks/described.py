@@ -11,7 +11,7 @@ import numpy as np
 
 from gatewise.errors import DataError, OptionError
 from gatewise.tasks.captions import Captions, Described, read_captions, read_vectors
-from gatewise.tasks.parallel import PARTS, part_of
+from gatewise.tasks.parallel import PARTS, checked_shares, part_of
 from gatewise.tasks.pixels import read_features
 from gatewise.tasks.scenes import pictures
 from gatewise.tasks.skips import Skips
@@ -62,7 +62,7 @@ class CaptionDataOptions:
             raise DataError(f"expected vectors of one width, found {sorted(widths)}")
         whole = joined(found)
         if not any(item.split for item in whole.items):
-            whole = _cut(whole, _checked(self.fractions))
+            whole = _cut(whole, checked_shares(self.fractions))
         return {name: part for name in PARTS if len(part := whole.part(name))} | {"": whole}
 
     def _source(self, path: Path) -> Captions:
@@ -99,15 +99,6 @@ def scenes(pixels: int, counts: Mapping[str, int] | None = None) -> dict[str, tu
         items = [Described(f"{part} {k}", (text,), part) for k, text in enumerate(texts)]
         found[part] = (images, Captions(items))
     return found
-
-
-def _checked(fractions: Sequence[float]) -> list[float]:
-    shares = [float(one) for one in fractions]
-    if not 1 <= len(shares) <= len(PARTS) or min(shares) < 0 or not 0 < sum(shares) <= 1 + 1e-9:
-        raise OptionError(
-            f"--fractions: expected up to three shares with a sum of at most 1, found {shares}"
-        )
-    return shares
 
 
 def _cut(captions: Captions, shares: Sequence[float]) -> Captions:

@@ -77,7 +77,7 @@ def read_parallel_text(
     if "train" not in parts and len(parts) == 1 and not whole:
         return ParallelText(parts, notes)
     if whole:
-        parts = _cut(parts["train"], _checked(fractions))
+        parts = _cut(parts["train"], checked_shares(fractions))
     return ParallelText(dict(sorted(parts.items(), key=_place)), notes, by_name=not whole)
 
 
@@ -174,7 +174,12 @@ def _is_table(path: Path) -> bool:
     return any(name.endswith(end) for end in FORMATS)
 
 
-def _checked(fractions: Sequence[float]) -> list[float]:
+def checked_shares(fractions: Sequence[float]) -> list[float]:
+    """The shares of train, valid and test.
+
+    Raises:
+        OptionError: if they are none.
+    """
     shares = [float(one) for one in fractions]
     if not 1 <= len(shares) <= len(PARTS) or min(shares) < 0 or not 0 < sum(shares) <= 1 + 1e-9:
         raise OptionError(
