@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gatewise.engine.base import Direction
 from gatewise.export import OnnxReport, _need_onnx
 from gatewise.export.pairs import DecoderWriter, PairWriter, rows_of
-from gatewise.export.parts import refuse
-from gatewise.export.two_files import call, first_states, follow, opened, within, write_both
+from gatewise.export.parts import FromZeroWriter, opened, refuse, within
+from gatewise.export.two_files import call, first_states, follow, write_both
 from gatewise.mappings.image_encoder import ImageEncoder, places
 from gatewise.mappings.vec_to_seq import VectorToSequence
 from gatewise.modes import evaluating
@@ -28,7 +28,7 @@ _CASES = ((1, 1), (3, 4))
 """(things, tokens written) that are compared."""
 
 
-class SeeingWriter(PairWriter):
+class SeeingWriter(FromZeroWriter, PairWriter):
     """The graph that sees."""
 
     def __init__(self, onnx: Any, model: VectorToSequence) -> None:
@@ -72,16 +72,6 @@ class SeeingWriter(PairWriter):
         for k, name in enumerate(names):
             one = self.node("Gather", parts, self._store(f"state_{k}", torch.tensor(k)), axis=1)
             self.give(self.node("Transpose", one, perm=[1, 0, 2]), name, [layers, "B", hidden])
-
-    # --- a vector as the first input: from no state at all -----------------------------------------
-
-    def _state_inputs(
-        self, directions: Sequence[Direction], states: Sequence[str]
-    ) -> dict[str, list[str]]:
-        return {s: [""] * len(directions) for s in states}
-
-    def _join(self, parts: list[str]) -> str:
-        return super()._join(parts) if any(parts) else ""
 
     def _state_outputs(
         self, finals: dict[str, list[str]], directions: Sequence[Direction], both: int

@@ -18,8 +18,8 @@ import torch
 from gatewise.attention import Attention
 from gatewise.engine.base import Direction
 from gatewise.export import OnnxReport, _need_onnx
-from gatewise.export.parts import PartWriter, refuse
-from gatewise.export.two_files import call, first_states, follow, opened, within, write_both
+from gatewise.export.parts import FromZeroWriter, PartWriter, opened, refuse, within
+from gatewise.export.two_files import call, first_states, follow, write_both
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoder
 from gatewise.modes import evaluating
 from gatewise.stack import Stack
@@ -36,7 +36,7 @@ class PairWriter(PartWriter):
         self.pair = model
 
 
-class EncoderWriter(PairWriter):
+class EncoderWriter(FromZeroWriter, PairWriter):
     """The graph that reads a source."""
 
     def __init__(self, onnx: Any, model: EncoderDecoder) -> None:
@@ -78,14 +78,6 @@ class EncoderWriter(PairWriter):
 
     def _scalar(self, name: str, value: int) -> str:
         return self._store(name, torch.tensor(value))
-
-    def _state_inputs(
-        self, directions: Sequence[Direction], states: Sequence[str]
-    ) -> dict[str, list[str]]:
-        return {s: [""] * len(directions) for s in states}
-
-    def _join(self, parts: list[str]) -> str:
-        return super()._join(parts) if any(parts) else ""
 
     def _state_outputs(
         self, finals: dict[str, list[str]], directions: Sequence[Direction], both: int

@@ -92,14 +92,8 @@ class PartWriter(Writer):
         return proto
 
 
-class StatelessWriter(PartWriter):
-    """A graph whose nets begin with zeros and do not say where they end.
-
-    Attributes:
-        last: the last h of the last layer of the net that was written last, (directions, B, H).
-    """
-
-    last = ""
+class FromZeroWriter(PartWriter):
+    """A graph whose nets begin with zeros."""
 
     def _state_inputs(
         self, directions: Sequence[Direction], states: Sequence[str]
@@ -108,6 +102,16 @@ class StatelessWriter(PartWriter):
 
     def _join(self, parts: list[str]) -> str:
         return super()._join(parts) if any(parts) else ""
+
+
+class StatelessWriter(FromZeroWriter):
+    """A graph whose nets begin with zeros and do not say where they end.
+
+    Attributes:
+        last: the last h of the last layer of the net that was written last, (directions, B, H).
+    """
+
+    last = ""
 
     def _state_outputs(
         self, finals: dict[str, list[str]], directions: Sequence[Direction], both: int
@@ -154,7 +158,7 @@ def write_graph(
     draft = final.with_name(f".{final.name}.{os.getpid()}")
     try:
         onnx.save(proto, os.fspath(draft))
-        error = _compared(draft, compare) if compare and _has("onnxruntime") else None
+        error = within(compare(*opened(draft))) if compare and _has("onnxruntime") else None
         draft.replace(final)
     except OSError as problem:
         raise FailedError(f"cannot write {path}: {problem.strerror or problem}") from None
@@ -164,14 +168,24 @@ def write_graph(
     return OnnxReport(final, size, error, tuple(writer.inputs), tuple(writer.outputs))
 
 
-def _compared(path: Path, compare: Callable[[Any], float]) -> float:
+def opened(*paths: Path) -> list[Any]:
+    """Files in onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    worst = compare(
-        onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    )
+    return [
+        onnxruntime.InferenceSession(os.fspath(p), options, providers=["CPUExecutionProvider"])
+        for p in paths
+    ]
+
+
+def within(worst: float) -> float:
+    """A difference that may be.
+
+    Raises:
+        FailedError: if it is more than 1e-3.
+    """
     if not worst <= TOLERANCE:
         raise FailedError(
             f"the exported model differs by {worst:.2g} from the original (expected at most "

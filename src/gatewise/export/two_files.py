@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gatewise.errors import FailedError
 from gatewise.export import OnnxReport, _has, _need_onnx
-from gatewise.export.parts import TOLERANCE
 from gatewise.mappings.decoder import Decoder, Written
 from gatewise.types import State, state_tensors
 
@@ -72,32 +71,6 @@ def write_both(
         for final, w in zip(finals, writers, strict=True)
     )
     return first, second
-
-
-def opened(*paths: Path) -> list[Any]:
-    """Files in onnxruntime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return [
-        onnxruntime.InferenceSession(os.fspath(p), options, providers=["CPUExecutionProvider"])
-        for p in paths
-    ]
-
-
-def within(worst: float) -> float:
-    """A difference that may be.
-
-    Raises:
-        FailedError: if it is more than 1e-3.
-    """
-    if not worst <= TOLERANCE:
-        raise FailedError(
-            f"the exported model differs by {worst:.2g} from the original (expected at most "
-            f"{TOLERANCE:.0e}): please report it with the run's config.json"
-        )
-    return worst
 
 
 def follow(session: Any, found: dict[str, Tensor], tokens: Tensor, out: Written) -> float:

@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -223,6 +223,46 @@ def lookup(table: Sequence[bytes], id: int) -> bytes:
     if not 0 <= id < len(table):
         raise DataError(f"expected an id from 0 to {len(table) - 1}, found {id}")
     return table[id]
+
+
+def to_document(content: Mapping[str, Any]) -> str:
+    """Several vocabularies as one JSON document; `from_document` reads it.
+
+    Raises:
+        DataError: if it is larger than what is accepted.
+    """
+    text = json.dumps(dict(content), ensure_ascii=False)
+    if len(text.encode("utf-8", "replace")) > MAX_JSON_BYTES:
+        raise DataError(
+            f"expected vocabularies of at most {MAX_JSON_BYTES} bytes: cap them with --vocab-size or "
+            "--min-count"
+        )
+    return text
+
+
+def from_document(text: str | None, kind: str, what: str) -> dict[str, Any]:
+    """What `to_document` wrote. Nothing in it is trusted.
+
+    Args:
+        text: of a tokenizer.json, or None where there is none.
+        kind: its "kind".
+        what: it holds, for the message.
+    Raises:
+        CheckpointError: if it is anything else.
+    """
+    if text is None:
+        raise CheckpointError("expected a tokenizer.json, found none")
+    if len(text) > MAX_JSON_BYTES:
+        raise broken(f"expected at most {MAX_JSON_BYTES} bytes, found {len(text)}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise broken("expected JSON") from None
+    if not isinstance(found, dict) or found.get("kind") != kind:
+        raise broken(f"expected {what}")
+    if found.get("format") != FORMAT:
+        raise broken(f"expected format {FORMAT}, found {str(found.get('format'))[:40]!r}")
+    return found
 
 
 def broken(what: str) -> CheckpointError:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gatewise.errors import CheckpointError, DataError
-from gatewise.text.base import FORMAT, MAX_JSON_BYTES, Ids, Tokenizer, as_ids, broken
+from gatewise.text.base import FORMAT, Ids, Tokenizer, as_ids, broken, from_document, to_document
 from gatewise.text.tokenizers import build_tokenizer, from_json
 
 MARK = "<s>"
@@ -184,13 +183,7 @@ class Sides:
         Raises:
             DataError: if it is larger than what `from_json` accepts.
         """
-        text = json.dumps(self.content(), ensure_ascii=False)
-        if len(text.encode()) > MAX_JSON_BYTES:
-            raise DataError(
-                f"expected vocabularies of at most {MAX_JSON_BYTES} bytes: cap them with "
-                "--vocab-size or --min-count"
-            )
-        return text
+        return to_document(self.content())
 
     @classmethod
     def from_json(cls, text: str | None) -> Sides:
@@ -199,16 +192,7 @@ class Sides:
         Raises:
             CheckpointError: if it is anything else.
         """
-        if text is None:
-            raise CheckpointError("expected a tokenizer.json, found none")
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            raise broken("expected JSON") from None
-        if not isinstance(found, dict) or found.get("kind") != "sides":
-            raise broken("expected the tokenizers of two sides")
-        if found.get("format") != FORMAT:
-            raise broken(f"expected format {FORMAT}, found {str(found.get('format'))[:40]!r}")
+        found = from_document(text, "sides", "the tokenizers of two sides")
         source = Side._from(found.get("source"))
         return cls(source, Side._from(found["target"]) if "target" in found else source)
 

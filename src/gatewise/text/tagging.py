@@ -6,7 +6,6 @@ they are, or in lower case; characters keep their case always.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,8 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from gatewise.errors import CheckpointError, DataError, OptionError
-from gatewise.text.base import FORMAT, MAX_JSON_BYTES, MAX_VOCABULARY, UNKNOWN, Ids, broken
+from gatewise.errors import DataError, OptionError
+from gatewise.text.base import (
+    FORMAT,
+    MAX_VOCABULARY,
+    UNKNOWN,
+    Ids,
+    broken,
+    from_document,
+    to_document,
+)
 
 PADDING, NEVER_SEEN = 0, 1
 """Ids of characters: behind a word's end, and one that training never saw. Of words NEVER_SEEN is 0."""
@@ -124,13 +131,7 @@ class TagTokens:
             "characters": self.characters,
             "tags": self.tags,
         }
-        text = json.dumps(content, ensure_ascii=False)
-        if len(text.encode("utf-8", "replace")) > MAX_JSON_BYTES:
-            raise DataError(
-                f"expected a vocabulary of at most {MAX_JSON_BYTES} bytes: cap it with --vocab-size or "
-                "--min-count"
-            )
-        return text
+        return to_document(content)
 
     @classmethod
     def from_json(cls, text: str | None) -> TagTokens:
@@ -139,16 +140,7 @@ class TagTokens:
         Raises:
             CheckpointError: if it is anything else.
         """
-        if text is None:
-            raise CheckpointError("expected a tokenizer.json, found none")
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            raise broken("expected JSON") from None
-        if not isinstance(found, dict) or found.get("kind") != "tags":
-            raise broken("expected words, characters and tags")
-        if found.get("format") != FORMAT:
-            raise broken(f"expected format {FORMAT}, found {str(found.get('format'))[:40]!r}")
+        found = from_document(text, "tags", "words, characters and tags")
         words, tags = _texts(found.get("words")), _texts(found.get("tags"))
         characters, lowercase = found.get("characters"), found.get("lowercase")
         if not isinstance(characters, str) or len(set(characters)) != len(characters):
