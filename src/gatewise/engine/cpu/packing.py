@@ -97,11 +97,17 @@ def row_panels(weight: Tensor, vectors: int, kind: Kind) -> Tensor:
         if kind.narrow:
             rows = pairs(rows.to(torch.bfloat16))
         return rows.reshape(panels, vectors * kind.lanes, -1).transpose(1, 2).contiguous()
-    depth = -(-weight.shape[1] // kind.factors)
+    return moved_rows(weight, vectors, kind)
+
+
+def moved_rows(weight: Tensor, vectors: int, kind: Kind) -> Tensor:
+    """The same of float32 rows that may lie apart, without a copy between: (panels, depth x registers x lanes)."""
+    rows, width = weight.shape
+    panels, depth = -(-rows // (vectors * kind.lanes)), -(-width // kind.factors)
     out = ARENA.empty((panels, depth * vectors * kind.lanes), packed_dtype(kind))
     values = {
         "source": weight.data_ptr(),
-        "ld": weight.shape[1],
+        "ld": weight.stride(0),
         "out": out.data_ptr(),
         "out_panel": depth * vectors * kind.lanes,
         "panels": panels,
@@ -109,8 +115,8 @@ def row_panels(weight: Tensor, vectors: int, kind: Kind) -> Tensor:
         "ps": vectors * kind.lanes,
         "vs": kind.lanes,
         "es": kind.lanes,
-        "rows": weight.shape[0],
-        "K": weight.shape[1],
+        "rows": rows,
+        "K": width,
         "depth": depth,
     }
     mover(kind, "rows")(values, workers(weight.numel()))

@@ -15,7 +15,7 @@ from gatewise.engine.cpu.kinds import Kind
 from gatewise.engine.cpu.making import kind_of
 from gatewise.engine.cpu.moving import mover, workers
 from gatewise.engine.cpu.multiply import GROUP, VECTORS, strip_of
-from gatewise.engine.cpu.packing import column_panels, packed_dtype
+from gatewise.engine.cpu.packing import column_panels, moved_rows
 
 _DEPTH = 512  # of one pass: a panel of B and a strip of A stay in a core's own caches
 _SMALL = 1 << 20  # products below which torch's call costs less
@@ -69,25 +69,7 @@ def _ours(a: Tensor, b: Tensor, M: int, N: int, K: int) -> bool:
 
 
 def _row_panels(weight: Tensor, first: int, depth: int, kind: Kind) -> Tensor:
-    vectors = VECTORS[kind.registers]
-    panels = -(-weight.shape[0] // (vectors * kind.lanes))
-    out = ARENA.empty((panels, depth * vectors * kind.lanes), packed_dtype(kind))
-    values = {
-        "source": weight.data_ptr() + first * weight.element_size(),
-        "ld": weight.stride(0),
-        "out": out.data_ptr(),
-        "out_panel": depth * vectors * kind.lanes,
-        "panels": panels,
-        "vectors": vectors,
-        "ps": vectors * kind.lanes,
-        "vs": kind.lanes,
-        "es": kind.lanes,
-        "rows": weight.shape[0],
-        "K": depth,
-        "depth": depth,
-    }
-    mover(kind, "rows")(values, workers(weight.shape[0] * depth))
-    return out
+    return moved_rows(weight[:, first : first + depth], VECTORS[kind.registers], kind)
 
 
 def _column_panels(b: Tensor, first: int, depth: int) -> Tensor:
