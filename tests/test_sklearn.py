@@ -10,7 +10,7 @@ import pytest
 
 from gatewise.errors import DataError, OptionError
 
-pytest.importorskip("sklearn")
+pytest.importorskip("sklearn", reason="the extra gatewise[sklearn] is not installed")
 
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError

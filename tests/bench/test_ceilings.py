@@ -9,7 +9,7 @@ import pytest
 from gatewise.bench import ceilings
 from gatewise.bench.ceilings import Ceiling, Ceilings
 
-pytest.importorskip("llvmlite")
+pytest.importorskip("llvmlite", reason="llvmlite is not installed")
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,7 @@ def test_mkldnn_is_only_off_while_it_writes() -> None:
 
 
 def test_the_bytes_of_a_step() -> None:
-    pytest.importorskip("llvmlite")
+    pytest.importorskip("llvmlite", reason="llvmlite is not installed")
     assert SIZE.weights(4) == 2 * 4 * 24 * 48 + 13 * 24
     reads = suites.Reads(SIZE, 1)
     assert reads.bytes("int8") == SIZE.weights(4) == reads.bytes("float32") / 4

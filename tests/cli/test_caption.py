@@ -15,7 +15,7 @@ import torch
 from gatewise.checkpoint import load_checkpoint
 from gatewise.cli import main
 
-pillow = pytest.importorskip("PIL.Image")
+pillow = pytest.importorskip("PIL.Image", reason="the extra gatewise[caption] is not installed")
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240,) * 3}
 SMALL = (
@@ -223,8 +223,8 @@ def test_gallery_ratings_and_results(
 
 
 def test_ratings_are_summed_up(gatewise: Any, tmp_path: Path) -> None:
-    pytest.importorskip("krippendorff")
-    pytest.importorskip("scipy")
+    pytest.importorskip("krippendorff", reason="the extra gatewise[ratings] is not installed")
+    pytest.importorskip("scipy", reason="the extra gatewise[ratings] is not installed")
     rows = [
         ("a.jpg", "a dog runs", 4, 4),
         ("b.jpg", "a man sits", 3, 2),
@@ -342,7 +342,7 @@ def test_export(gatewise: Any, trained: Path, run: Path, tmp_path: Path) -> None
     assert gatewise("export", run, "--to", tmp_path / "small").status == 0
     one = trained / "images" / "red_blue.png"
     assert gatewise("caption", tmp_path / "small", one).out == "red then blue\n"
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
     made = json.loads(gatewise("export", run, "--to", tmp_path / "m.onnx", "--json").out)
     assert made["largest_difference"] < 1e-4
     assert set(made["parts"]) == {"encoder", "decoder"}

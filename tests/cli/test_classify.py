@@ -159,7 +159,7 @@ def test_each_step(gatewise: Any, run: Path, tmp_path: Path) -> None:
     found = json.loads(gatewise("classify", run, "axp", "--each-step", "--json").out)["readings"]
     assert len(found[0]["steps"]) == 3
     assert found[0]["steps"][-1]["probability"] == pytest.approx(found[0]["probability"], abs=1e-4)
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     picture = tmp_path / "steps.png"
     assert gatewise("classify", run, "axp", "--plot", picture).status == 0
     assert picture.stat().st_size > 1000
@@ -181,7 +181,7 @@ def test_eval_measures_its_own_parts(
     found = json.loads(gatewise("eval", run, strange, "--json").out)["parts"]["test"]
     assert found["unknown_labels"] == 1
     assert found["accuracy"] == 0.5
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     picture = tmp_path / "classes.svg"
     assert gatewise("eval", run, "--plot", picture).status == 0
     assert picture.stat().st_size > 1000
@@ -227,14 +227,14 @@ def test_numbers(gatewise: Any, trained: Path, tmp_path: Path) -> None:
     assert "RMSE" in table
     assert abs(float(gatewise("classify", out, "czr").out.split()[0])) < 40
     assert "value" in json.loads(gatewise("classify", out, "czr", "--json").out)["predictions"][0]
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     assert gatewise("eval", out, "--plot", tmp_path / "n.png").status == 0
 
 
 def test_export(gatewise: Any, run: Path, series_run: Path, tmp_path: Path) -> None:
     assert gatewise("export", run, "--to", tmp_path / "small").status == 0
     assert gatewise("classify", tmp_path / "small", "axp").out.split()[0] == "ex"
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
     for k, folder in enumerate((run, series_run)):
         called = gatewise("export", folder, "--to", tmp_path / f"{k}.onnx", "--json")
         assert called.status == 0, called.err

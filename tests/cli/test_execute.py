@@ -152,7 +152,7 @@ def test_eval_as_table_document_and_picture(gatewise: Any, programs: Path, tmp_p
     wrong = gatewise("eval", programs, "--part", "train")
     assert wrong.line == "--part: expected one of valid, test, found 'train'"
     assert "for a language model, found" in gatewise("eval", programs, "--batch-size", "3").line
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     picture = tmp_path / "heat.svg"
     assert gatewise("eval", programs, *few, "--plot", picture).status == 0
     assert picture.stat().st_size > 1000
@@ -176,7 +176,7 @@ def test_eval_of_given_lines(gatewise: Any, trained: Path, tmp_path: Path) -> No
 def test_export(gatewise: Any, trained: Path, tmp_path: Path) -> None:
     assert gatewise("export", trained, "--to", tmp_path / "small").status == 0
     assert "right" in gatewise("execute", tmp_path / "small", "73").out
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
     made = json.loads(gatewise("export", trained, "--to", tmp_path / "m.onnx", "--json").out)
     assert made["largest_difference"] < 1e-4
     stream = tmp_path / "stream"

@@ -136,7 +136,7 @@ def test_forecasts(opened: ForecastRun, trained: Path, capsys: pytest.CaptureFix
 
 
 def test_pictures(opened: ForecastRun, trained: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     data = [str(trained / "ahead.csv")]
     for end in ("png", "svg"):
         path = tmp_path / f"forecast.{end}"
@@ -160,7 +160,7 @@ def test_what_cannot_be_forecast(opened: ForecastRun, trained: Path) -> None:
 def test_export(gatewise: Any, run: Path, tmp_path: Path) -> None:
     assert gatewise("export", run, "--to", tmp_path / "small").status == 0
     assert gw.load(tmp_path / "small").scaling.covariates
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
     made = json.loads(gatewise("export", run, "--to", tmp_path / "m.onnx", "--json").out)
     assert made["largest_difference"] < 1e-4
     assert made["inputs"] == ["x", "h_in", "c_in"]

@@ -120,7 +120,7 @@ def test_lines_are_tagged(run: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_export(gatewise: Any, run: Path, tmp_path: Path) -> None:
     assert gatewise("export", run, "--to", tmp_path / "small").status == 0
     assert gw.load(tmp_path / "small").tag("It rained .").words == ["It", "rained", "."]
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
     made = json.loads(gatewise("export", run, "--to", tmp_path / "m.onnx", "--json").out)
     assert made["largest_difference"] < 1e-4
     assert made["outputs"] == ["scores"]

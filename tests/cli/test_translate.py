@@ -167,7 +167,7 @@ def test_attention_as_text_and_picture(gatewise: Any, run: Path, tmp_path: Path)
     head, *rows = called.out.splitlines()[1:]
     assert head.split() == ["drei", "eins", "<s>"]
     assert [row.split()[0] for row in rows] == ["3", "1", "<s>"]
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     for end in ("png", "svg"):
         path = tmp_path / f"attention.{end}"
         assert gatewise("translate", run, "drei eins", "--plot", path).status == 0
@@ -182,7 +182,7 @@ def test_wide_attention_is_listed() -> None:
 
 
 def test_eval(gatewise: Any, trained: Path, run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sacrebleu")
+    pytest.importorskip("sacrebleu", reason="the extra gatewise[translate] is not installed")
     out = tmp_path / "translations.txt"
     called = gatewise("eval", run, trained / "val.tsv", "--out", out, "--json")
     assert called.status == 0, called.err
@@ -222,7 +222,7 @@ def test_vectors_as_table_data_and_picture(
         "inspect", "vectors", run, trained / "sources.txt", "--region", region, "--json"
     )
     assert one in json.loads(zoomed.out)["phrases"]
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
     picture = tmp_path / "map.png"
     called = gatewise(
         "inspect", "vectors", run, trained / "sources.txt", "--plot", picture, "--region", region
@@ -235,7 +235,7 @@ def test_export(gatewise: Any, run: Path, tmp_path: Path) -> None:
     called = gatewise("export", run, "--to", tmp_path / "small")
     assert called.status == 0, called.err
     assert gatewise("translate", tmp_path / "small", "drei eins").out == "3 1\n"
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
     called = gatewise("export", run, "--to", tmp_path / "m.onnx", "--json")
     made = json.loads(called.out)
     assert made["largest_difference"] < 1e-4

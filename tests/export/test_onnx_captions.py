@@ -12,8 +12,8 @@ from gatewise.errors import EngineError, FailedError
 from gatewise.mappings.image_encoder import ImageOptions
 from gatewise.mappings.vec_to_seq import CaptionConfig, CaptionOptions, VectorToSequence
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx", reason="the extra gatewise[onnx] is not installed")
+pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
 
 from gatewise.export.captions import compare_captioner, export_caption_onnx  # noqa: E402
 from gatewise.export.two_files import paths_of  # noqa: E402

@@ -16,8 +16,8 @@ from gatewise.mappings.seq_to_vec_to_seq import (
     EncoderDecoderOptions,
 )
 
-onnx = pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx", reason="the extra gatewise[onnx] is not installed")
+runtime = pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
 
 from gatewise.export.pairs import compare_pair, export_pair_onnx  # noqa: E402
 from gatewise.export.two_files import paths_of  # noqa: E402

@@ -14,8 +14,8 @@ from gatewise.errors import EngineError, OptionError
 from gatewise.mappings.forecaster import Forecaster, ForecasterConfig, ForecasterOptions
 from gatewise.mappings.tagger import Tagger, TaggerConfig, TaggerOptions
 
-onnx = pytest.importorskip("onnx")
-runtime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx", reason="the extra gatewise[onnx] is not installed")
+runtime = pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
 
 from gatewise.export.forecaster import export_forecaster_onnx  # noqa: E402
 from gatewise.export.tagger import export_tagger_onnx  # noqa: E402

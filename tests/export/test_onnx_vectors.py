@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx", reason="the extra gatewise[onnx] is not installed")
+pytest.importorskip("onnxruntime", reason="the extra gatewise[onnx] is not installed")
 
 from gatewise.errors import EngineError
 from gatewise.export.vectors import export_vector_onnx

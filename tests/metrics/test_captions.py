@@ -62,7 +62,9 @@ def test_scores_are_those_of_coco_caption_on_flickr8k(shared_data: Path) -> None
 def test_tokens_are_those_of_stanfords_tokenizer(shared_data: Path) -> None:
     if shutil.which("java") is None:
         pytest.skip("the outside tokenizer needs Java")
-    tokenizer = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer")
+    tokenizer = pytest.importorskip(
+        "pycocoevalcap.tokenizer.ptbtokenizer", reason="the outside tokenizer is not installed"
+    )
     lines = (shared_data / "flickr8k" / "Flickr8k.token.txt").read_text("utf-8").splitlines()
     texts = [line.split("\t")[1].strip() for line in lines]
     found = tokenizer.PTBTokenizer().tokenize({k: [{"caption": t}] for k, t in enumerate(texts)})

@@ -20,7 +20,9 @@ def drawn(seed: int, examples: int, classes: int) -> tuple[np.ndarray, np.ndarra
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(2, 6))
 def test_figures_are_those_of_scikit_learn(seed: int, examples: int, classes: int) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    metrics = pytest.importorskip(
+        "sklearn.metrics", reason="the extra gatewise[sklearn] is not installed"
+    )
     chances, truth = drawn(seed, examples, classes)
     tally = ClassTally([f"c{k}" for k in range(classes)])
     tally.add(chances, truth)

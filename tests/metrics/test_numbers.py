@@ -17,7 +17,9 @@ LEVELS = (0.1, 0.5, 0.9)
 
 @given(st.integers(0, 1000), st.integers(2, 30), st.integers(0, 30), st.floats(0, 1e6))
 def test_figures_are_those_of_scikit_learn(seed: int, n: int, cut: int, far: float) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    metrics = pytest.importorskip(
+        "sklearn.metrics", reason="the extra gatewise[sklearn] is not installed"
+    )
     rng = np.random.default_rng(seed)
     truth, guesses = rng.normal(far, 1, n), rng.normal(far, 1, n)
     quantiles = guesses[:, None] + np.array([-1.0, 0.0, 1.0])

@@ -43,7 +43,9 @@ def test_a_file_of_several_people_comes_back(tmp_path: Path) -> None:
 def test_agreement_of_krippendorffs_own_example() -> None:
     """Krippendorff 2011, section E: 4 observers, 12 units, ordinal alpha .815; levels beyond 4 fall out
     of our scale, so the units with a 5 are left out on both sides, and the package is asked."""
-    package = pytest.importorskip("krippendorff")
+    package = pytest.importorskip(
+        "krippendorff", reason="the extra gatewise[ratings] is not installed"
+    )
     star = math.nan
     data = np.array(
         [
@@ -62,7 +64,7 @@ def test_agreement_of_krippendorffs_own_example() -> None:
 
 
 def test_agreement_where_there_is_none_to_speak_of() -> None:
-    pytest.importorskip("krippendorff")
+    pytest.importorskip("krippendorff", reason="the extra gatewise[ratings] is not installed")
     alone = RatingTable.of([Rating("a", "x", "ann", 4), Rating("b", "y", "bob", 1)])
     assert math.isnan(alone.agreement())
     same = RatingTable.of([Rating("a", "x", "ann", 4), Rating("a", "x", "bob", 4)])
@@ -70,7 +72,7 @@ def test_agreement_where_there_is_none_to_speak_of() -> None:
 
 
 def test_correlations_of_a_metric_that_is_right_and_one_that_is_wrong() -> None:
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="the extra gatewise[ratings] is not installed")
     people = [1, 2, 3, 4]
     found = correlations({"right": [0.1, 0.2, 0.5, 0.9], "wrong": [4.0, 3.0, 2.0, 1.0]}, people)
     assert found["right"] == pytest.approx({"tau_b": 1, "tau_c": 1, "spearman": 1})
@@ -102,8 +104,8 @@ def expert_scores(folder: Path) -> tuple[RatingTable, dict[str, list[float]]]:
 
 
 def test_metrics_go_with_flickr8ks_experts(shared_data: Path) -> None:
-    pytest.importorskip("scipy")
-    pytest.importorskip("krippendorff")
+    pytest.importorskip("scipy", reason="the extra gatewise[ratings] is not installed")
+    pytest.importorskip("krippendorff", reason="the extra gatewise[ratings] is not installed")
     table, scores = expert_scores(shared_data / "flickr8k")
     assert table.levels.shape == (5822, 3)
     assert table.agreement() == pytest.approx(0.694, abs=5e-4)  # as measured
@@ -119,7 +121,7 @@ def test_correlations_are_the_published_ones(shared_data: Path) -> None:
 
     Their rule: each expert's score by itself; pairs of an image and its own caption left out.
     """
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="the extra gatewise[ratings] is not installed")
     table, scores = expert_scores(shared_data / "flickr8k")
     foreign = [k for k, (image, name) in enumerate(table.captions) if not name.startswith(image)]
     people = table.levels[foreign].ravel()

@@ -60,7 +60,9 @@ def test_which_sets_of_tags_mark_spans() -> None:
 
 @pytest.mark.parametrize("marks", ["BI", "BIES"])
 def test_beside_seqeval(marks: str) -> None:
-    seqeval = pytest.importorskip("seqeval.metrics")
+    seqeval = pytest.importorskip(
+        "seqeval.metrics", reason="the extra gatewise[dev] is not installed"
+    )
     draw = random.Random(0)
     tags = ["O"] + [f"{mark}-{kind}" for mark in marks for kind in "ABC"]
     true, found = (

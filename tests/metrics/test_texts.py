@@ -16,7 +16,7 @@ REFERENCES = [
 
 
 def test_bleu_and_chrf_carry_their_signatures() -> None:
-    pytest.importorskip("sacrebleu")
+    pytest.importorskip("sacrebleu", reason="the extra gatewise[translate] is not installed")
     score = bleu(TEXTS, REFERENCES)
     assert score.value == pytest.approx(100)
     assert score.signature.startswith("nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:")
@@ -26,7 +26,7 @@ def test_bleu_and_chrf_carry_their_signatures() -> None:
 
 def test_bleu_of_sacrebleus_own_example() -> None:
     """Its README: two sets of references for three sentences, 48.53."""
-    pytest.importorskip("sacrebleu")
+    pytest.importorskip("sacrebleu", reason="the extra gatewise[translate] is not installed")
     texts = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
     first = ["The dog bit the man.", "It was not unexpected.", "The man bit him first."]
     second = ["The dog had bit the man.", "No one was surprised.", "The man had bitten the dog."]
@@ -35,7 +35,7 @@ def test_bleu_of_sacrebleus_own_example() -> None:
 
 
 def test_one_reference_may_be_a_text_and_numbers_may_differ() -> None:
-    pytest.importorskip("sacrebleu")
+    pytest.importorskip("sacrebleu", reason="the extra gatewise[translate] is not installed")
     one = bleu(TEXTS, [r[0] for r in REFERENCES])
     assert one.value == pytest.approx(100)
     mixed = bleu(TEXTS, [REFERENCES[0], REFERENCES[1][:1], REFERENCES[2]])
@@ -44,7 +44,7 @@ def test_one_reference_may_be_a_text_and_numbers_may_differ() -> None:
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("sacrebleu")
+    pytest.importorskip("sacrebleu", reason="the extra gatewise[translate] is not installed")
     with pytest.raises(DataError, match="found 1 and 2"):
         bleu(["a"], ["a", "b"])
     with pytest.raises(DataError, match="text 2"):

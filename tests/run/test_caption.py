@@ -86,7 +86,7 @@ def test_it_has_learned(run: CaptionRun) -> None:
 
 
 def test_every_kind_of_image(run: CaptionRun, tmp_path: Path) -> None:
-    pillow = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image", reason="the extra gatewise[caption] is not installed")
     array = pictures(40)[5]
     image = pillow.fromarray(array)
     image.save(tmp_path / "a.png")
@@ -173,7 +173,9 @@ def test_a_tokenizer_that_is_not_the_models(run: CaptionRun) -> None:
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 @pytest.mark.parametrize("fine_tune", [False, True])
 def test_an_image_model_of_transformers(kind: str, fine_tune: bool, tmp_path: Path) -> None:
-    library = pytest.importorskip("transformers")
+    library = pytest.importorskip(
+        "transformers", reason="the extra gatewise[vision] is not installed"
+    )
     torch.manual_seed(0)
     if kind == "resnet":
         config = library.ResNetConfig(
@@ -208,7 +210,7 @@ def test_an_image_model_of_transformers(kind: str, fine_tune: bool, tmp_path: Pa
 
 
 def test_no_image_model(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="the extra gatewise[vision] is not installed")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="--image-model: expected a model"):
         Pretrained.read(EncoderOptions(image_model=str(tmp_path / "empty")))

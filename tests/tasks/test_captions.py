@@ -13,7 +13,7 @@ from gatewise.tasks.captions import load_images, open_image, read_captions, read
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """a.png and b.png can be read, broken.png cannot."""
-    pillow = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image", reason="the extra gatewise[caption] is not installed")
     for name, colour in (("a.png", (255, 0, 0)), ("b.png", (0, 0, 255))):
         pillow.new("RGB", (20, 10), colour).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
@@ -89,7 +89,9 @@ def test_tables_of_vectors(tmp_path: Path, ending: str) -> None:
     elif ending == "npz":
         np.savez(path, vectors=[[1, 2], [3, 4.5]], texts=["low", "high"])
     else:
-        pyarrow = pytest.importorskip("pyarrow")
+        pyarrow = pytest.importorskip(
+            "pyarrow", reason="the extra gatewise[tables] is not installed"
+        )
         from pyarrow import parquet
 
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)

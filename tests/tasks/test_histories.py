@@ -78,7 +78,7 @@ def test_times_that_leave_steps_out_are_said(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra gatewise[tables] is not installed")
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.table({"y": [1.0, None, 3.0]}), tmp_path / "a.parquet")

@@ -14,7 +14,7 @@ from gatewise.tasks.captions import Captions, Described, load_images
 from gatewise.tasks.described import CaptionDataOptions, scenes
 from gatewise.tasks.pixels import cached, decoded, read_features
 
-pillow = pytest.importorskip("PIL.Image")
+pillow = pytest.importorskip("PIL.Image", reason="the extra gatewise[caption] is not installed")
 
 
 @pytest.fixture

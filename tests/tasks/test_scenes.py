@@ -27,7 +27,7 @@ def test_parts_share_no_scene() -> None:
 
 
 def test_pictures_hold_the_colours_in_the_captions_order() -> None:
-    pytest.importorskip("PIL")
+    pytest.importorskip("PIL", reason="the extra gatewise[caption] is not installed")
     checked = 0
     for k in range(60):
         found = scene(k)
@@ -47,7 +47,7 @@ def test_pictures_hold_the_colours_in_the_captions_order() -> None:
 
 
 def test_pictures_are_the_same_again_and_differ_by_number() -> None:
-    pytest.importorskip("PIL")
+    pytest.importorskip("PIL", reason="the extra gatewise[caption] is not installed")
     images, captions = pictures(3, pixels=48)
     assert images.shape == (3, 48, 48, 3)
     assert images.dtype == np.uint8

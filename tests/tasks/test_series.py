@@ -77,7 +77,7 @@ def test_long_and_wide_tables(tmp_path: Path) -> None:
 
 
 def test_parquet_and_npz(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra gatewise[tables] is not installed")
     from pyarrow import parquet
 
     rows = [
