@@ -97,7 +97,8 @@ def test_every_training_option_has_help(gatewise: Any, monkeypatch: pytest.Monke
     for kind in FORM.kinds.values():
         for field in dataclasses.fields(kind):
             flag = f"--{field.name.replace('_', '-')} "
-            row = next(line for line in page.splitlines() if f" {flag}" in line)
+            # its own row: the text above the options may name it too, and break after it
+            row = next(line for line in page.splitlines() if line[:1] == "│" and f" {flag}" in line)
             assert len(row.split(flag)[1].strip("│ ")) > 10, field.name
 
 
