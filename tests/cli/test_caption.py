@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +147,30 @@ def test_resuming_is_exact(gatewise: Any, trained: Path, tmp_path: Path) -> None
         assert torch.equal(value, parts.tensors[name]), name
     without = gatewise("train", "caption", "--out", tmp_path / "parts", "--resume")
     assert "name the same data again" in without.line
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    gatewise: Any, trained: Path, tmp_path: Path
+) -> None:
+    words = ["train", "caption", str(trained / "captions.json"), *SMALL, "--mirror"]
+    words += ["--dropout", "0.2", "--attention", "additive", "--schedule", "constant"]
+    words += ["--steps", "60", "--checkpoint-every", "5"]
+    command = [sys.executable, "-m", "gatewise", *words, "--out", str(tmp_path / "parts")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    checkpoints = tmp_path / "parts" / "checkpoints"
+    while process.poll() is None and not any(checkpoints.glob("*15*")):
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert gatewise(*words, "--out", tmp_path / "parts", "--resume").status == 0
+    assert gatewise(*words, "--out", tmp_path / "whole").status == 0
+    whole, parts = (load_checkpoint(tmp_path / name, "latest") for name in ("whole", "parts"))
+    assert whole.step == parts.step == 60
+    for name, value in whole.tensors.items():
+        assert torch.equal(value, parts.tensors[name]), name
 
 
 def test_images_folders_and_their_captions(gatewise: Any, trained: Path, run: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from gatewise.checkpoint import load_checkpoint
 from gatewise.cli import main
+from gatewise.cli.evaluate_pairs import cut
 from gatewise.cli.translate import attention_text
 
 WORDS = ("null", "eins", "zwei", "drei")
@@ -192,6 +193,8 @@ def test_eval(gatewise: Any, trained: Path, run: Path, tmp_path: Path) -> None:
     assert set(part["searches"]) == {"1", "5"}
     assert part["searches"]["5"]["chrf"]["value"] > 90
     assert "tok:13a" in part["searches"]["1"]["bleu"]["signature"]
+    assert "case:lc|eff:no|tok:none" in part["searches"]["1"]["bleu_words"]["signature"]
+    assert cut(["It's two-sided, isn't it?"]) == ["It 's two-sided , isn 't it ?"]
     assert out.read_text() == (trained / "targets.txt").read_text()
     table = gatewise("eval", run, trained / "val.tsv", "--beams", "1").out
     assert "valid, greedy" in table

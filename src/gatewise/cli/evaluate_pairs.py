@@ -17,7 +17,12 @@ from gatewise.errors import FailedError, OptionError, unknown
 if TYPE_CHECKING:
     from gatewise.run import Run, TranslateRun
 
-_SCORES = {"bleu": "BLEU", "bleu_lower": "BLEU, lower case", "chrf": "chrF"}
+_SCORES = {
+    "bleu": "BLEU",
+    "bleu_lower": "BLEU, lower case",
+    "bleu_words": "BLEU, own words",
+    "chrf": "chrF",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +131,23 @@ def _figures(
         figures["searches"][str(width)] = {
             "bleu": bleu(texts, references).summary(),
             "bleu_lower": bleu(texts, references, lowercase=True).summary(),
+            "bleu_words": bleu(
+                cut(texts), cut(references), lowercase=True, tokenize="none"
+            ).summary(),
             "chrf": chrf(texts, references).summary(),
             "seconds": time.monotonic() - began,
         }
     return figures, texts
+
+
+def cut(texts: Sequence[str]) -> list[str]:
+    """Texts with spaces between the words and marks of `gatewise.text.sides.sentence_words`.
+
+    BLEU on them is what papers report that measure their own tokens; it is comparable with no other.
+    """
+    from gatewise.text.sides import sentence_words
+
+    return [" ".join(sentence_words(text)) for text in texts]
 
 
 def _show(figures: Mapping[str, Mapping[str, Any]]) -> None:
