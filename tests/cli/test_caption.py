@@ -90,7 +90,7 @@ def test_without_data_rendered_scenes_are_used(
     out = tmp_path / "run"
     called = gatewise("train", "caption", "--out", out, *PLAIN, "--steps", "2")
     assert called.status == 0, called.err
-    assert "no data given: using rendered scenes" in called.err
+    assert "no data given: drawing scenes of shapes" in called.err
     assert "texts: train 12 of 12" in called.err
     assert load_checkpoint(out, "latest").config["mapping"] == "caption"
     found = json.loads(gatewise("eval", out, "--part", "test", "--beams", "1", "--json").out)
@@ -389,6 +389,12 @@ def _names_that_are_not_there(folder: Path) -> list[object]:
     return ["train", "caption", folder / "c.json", "--out", folder / "r"]
 
 
+def _a_wrong_key(folder: Path) -> list[object]:
+    good, bad = {"file_path": "a.jpg", "captions": ["x"]}, {"file_path": "b.jpg", "caption": "x"}
+    (folder / "c.json").write_text(json.dumps([good, bad]))
+    return ["train", "caption", folder / "c.json", "--out", folder / "r"]
+
+
 def _not_a_format(folder: Path) -> list[object]:
     (folder / "c.json").write_text('{"images": 3}')
     return ["train", "caption", folder / "c.json", "--out", folder / "r"]
@@ -414,7 +420,9 @@ def _attention_on_vectors(folder: Path) -> list[object]:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (_no_texts, "expected images with captions, found none (skipped: 1 with no caption"),
+        (_no_texts, "expected a text beside each image (a.txt, a caption a line), found 1 images"),
+        (_a_wrong_key, "entry 2: expected neuraltalk2's list, Karpathy's dataset or COCO's"),
+        (_a_wrong_key, "found one without 'captions'; it has 'file_path', 'caption'"),
         (_names_that_are_not_there, "1 with no image file"),
         (_not_a_format, "expected neuraltalk2's list, Karpathy's dataset or COCO's captions"),
         (_only_test, "at least one text to train on"),

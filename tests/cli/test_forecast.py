@@ -180,6 +180,10 @@ def test_export(gatewise: Any, run: Path, tmp_path: Path) -> None:
         (["--fractions", "0.0001,0.1"], "training part"),
         (["--hidden-size", "1000000"], "choose smaller sizes"),
         (["NONE"], "expected a table of"),
+        (
+            ["TWICE", "--time", "day", "--target", "y"],
+            "found 1.0 twice in the table: name the column that tells series apart with --id",
+        ),
         (["BAD"], "line 2: expected a number in column 'y', found 'x'"),
     ],
 )
@@ -187,7 +191,9 @@ def test_bad_input_is_one_clear_line(
     gatewise: Any, trained: Path, tmp_path: Path, words: list[str], said: str
 ) -> None:
     (tmp_path / "bad.csv").write_text("y\nx\n")
+    (tmp_path / "twice.csv").write_text("place,day,y\n" + "north,1,2\nsouth,1,3\n" * 2)
     names = {"DATA": trained / "data.csv", "BAD": tmp_path / "bad.csv", "NONE": tmp_path / "a.xls"}
+    names["TWICE"] = tmp_path / "twice.csv"
     called = gatewise(
         "train", "forecast", *(names.get(word, word) for word in words), "--out", tmp_path / "r"
     )

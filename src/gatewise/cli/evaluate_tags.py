@@ -57,6 +57,10 @@ def evaluate_tags(
         parts = {part: parts[part]}
     elif not data:
         parts = {name: each for name, each in parts.items() if name != "train"}
+    if not data and "test" not in parts and part == "all":
+        screen.say(
+            "note: these sentences have no test part: name files to measure the run on others"
+        )
     figures = {name: opened.evaluate(each, engine=engine).summary() for name, each in parts.items()}
     if json:
         screen.out_json({"run": str(opened.path), "step": opened.step, "parts": figures})

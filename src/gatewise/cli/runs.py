@@ -122,9 +122,10 @@ def open_as(kind: type[T], path: Path, opening: Opening, verb: str) -> T:
     """
     found = open_any(path, opening, verb)
     if not isinstance(found, kind):
+        use = _USES.get(found.mapping)
         raise OptionError(
             f"{path}: expected a run of mapping {kind.mapping!r}, found {found.mapping!r}: "
-            "`gatewise --help` lists the verbs"
+            + (f"`gatewise {use} {path}` uses it" if use else "`gatewise --help` lists the verbs")
         )
     return found
 

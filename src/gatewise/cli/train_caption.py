@@ -166,7 +166,7 @@ def _things(data: list[str], chosen: Settings) -> dict[str, tuple[Any, Captions]
     """Images or vectors of each part; what is left out is said."""
     pixels = chosen.images.image_size
     if not data:
-        screen.say("no data given: using rendered scenes of shapes, made here")
+        screen.say("no data given: drawing scenes of shapes here, which takes some seconds")
         return scenes(pixels)
     return opened(chosen.files, data, pixels)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -129,8 +130,14 @@ def train_classify(
         chosen.validate()
     learner = _learner(chosen, examples, data, _stored_reader(out) if resume else None, engine)
     result = run_training(learner, chosen.training, out, resume=resume)
-    after = f"gatewise eval {out}; gatewise classify {out} ..."
+    after = f"gatewise eval {out}; gatewise classify {out} {_example(examples)}"
     return finished(result, after, json=json, unit="examples")
+
+
+def _example(examples: ExampleSet) -> str:
+    """What a user could try next: a text of the data, or where a file of series goes."""
+    texts = examples.parts["train"].texts
+    return shlex.quote(screen.shown(texts[0], limit=40)) if texts else "FILE"
 
 
 def waves(options: ExampleOptions) -> ExampleSet:

@@ -8,7 +8,7 @@ with Pillow (extra `caption`); one that is missing or broken is left out, named 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -207,7 +207,15 @@ def _folder(folder: Path) -> list[Described]:
         beside = path.with_suffix(".txt")
         texts = lines_of(read_text(beside)) if beside.is_file() else []
         rows.append(Described(str(path.relative_to(folder)), tuple(texts)))
+    if rows and not any(row.texts for row in rows):
+        raise DataError(
+            f"{folder}: expected a text beside each image ({Path(rows[0].name).with_suffix('.txt')}, a caption a "
+            f"line), found {len(rows):,} images and no text; captions in one file: name that, and --images {folder}"
+        )
     return rows
+
+
+_FORMATS = "expected neuraltalk2's list, Karpathy's dataset or COCO's captions"
 
 
 def _json(path: Path) -> list[Described]:
@@ -217,22 +225,39 @@ def _json(path: Path) -> list[Described]:
         raise DataError(f"{path}: expected JSON: {error}") from None
     try:
         if isinstance(found, list):
-            return [_entry(e, e["file_path"], e["captions"]) for e in found]
+            return _entries(path, found, lambda e: (e["file_path"], e["captions"]))
         if "annotations" in found:
             return _coco(path, found)
-        return [
-            _entry(
-                e,
-                str(Path(e.get("filepath", "")) / e["filename"]),
-                [s["raw"] for s in e["sentences"]],
-            )
-            for e in found["images"]
-        ]
+        return _entries(path, found["images"], _karpathy)
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: expected neuraltalk2's list, Karpathy's dataset or COCO's captions, found an "
-            f"entry without {error}"
-        ) from None
+        raise DataError(f"{path}: {_FORMATS}, found an entry without {error}") from None
+
+
+def _karpathy(entry: Any) -> tuple[str, list[Any]]:
+    """Name and captions of an image of Karpathy's datasets."""
+    folder = Path(entry.get("filepath", ""))
+    return str(folder / entry["filename"]), [one["raw"] for one in entry["sentences"]]
+
+
+def _entries(
+    path: Path, found: Sequence[Any], read: Callable[[Any], tuple[str, Any]]
+) -> list[Described]:
+    """What `read` finds in each entry.
+
+    Raises:
+        DataError: with the entry's number and what it has, if it is not of the format.
+    """
+    rows = []
+    for number, entry in enumerate(found, 1):
+        try:
+            rows.append(_entry(entry, *read(entry)))
+        except (KeyError, TypeError, AttributeError) as error:
+            has = ", ".join(map(repr, entry)) if isinstance(entry, dict) else repr(entry)[:60]
+            what = f"one without {error}" if isinstance(error, KeyError) else f"not {error}"
+            raise DataError(
+                f"{path}, entry {number}: {_FORMATS}, found {what}; it has {has or 'nothing'}"
+            ) from None
+    return rows
 
 
 def _entry(entry: Mapping[str, Any], name: str, texts: Sequence[str]) -> Described:

@@ -120,9 +120,14 @@ def groups_of(table: Table, id: str | None, time: str | None) -> dict[str, list[
             rows.sort(key=lambda k: keys[k])
             for a, b in pairwise(rows):
                 if keys[a] == keys[b]:
+                    where = (
+                        f"in series {name!r}"
+                        if name
+                        else ("in the table: name the column that tells series apart with --id")
+                    )
                     raise DataError(
                         f"{table.name}, line {table.lines[b]}: expected one row for each time, "
-                        f"found {keys[b]} twice in series {name!r}"
+                        f"found {keys[b]} twice {where}"
                     )
     return groups
 

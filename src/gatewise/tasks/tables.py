@@ -144,7 +144,9 @@ def _separated(path: Path, text: str, by: str) -> Table:
     rows = _csv_rows(path, text) if by == "," else _tsv_rows(text)
     header = next(iter(rows), None)
     if header is None:
-        raise DataError(f"{path}: expected a line with the names of the columns, found none")
+        raise DataError(
+            f"{path}: expected a line with the names of the columns, found an empty file"
+        )
     names = [name.strip() for name in header[1]]
     if len(set(names)) < len(names):
         raise DataError(f"{path}, line 1: expected columns with different names, found {names}")
@@ -193,7 +195,7 @@ def _jsonl(path: Path, text: str) -> Table:
         rows.append(row)
         lines.append(number)
     if not rows:
-        raise DataError(f"{path}: expected JSON objects, a line each, found none")
+        raise DataError(f"{path}: expected JSON objects, a line each, found an empty file")
     names = list(dict.fromkeys(name for row in rows for name in row))
     return Table(str(path), {name: [row.get(name) for row in rows] for name in names}, lines)
 
