@@ -62,6 +62,9 @@ def test_series_of_unequal_lengths(fitted: SequenceClassifier) -> None:
     assert chances.shape == (60, 3)
     np.testing.assert_allclose(chances.sum(1), 1)
     np.testing.assert_allclose(fitted.predict_proba(x[:3]), chances[:3], atol=1e-5)
+    nothing = np.full((1, 4, x[0].shape[1]), np.nan)
+    beside = fitted.predict_proba([np.empty((0, x[0].shape[1])), x[0]])
+    np.testing.assert_allclose(fitted.predict_proba(nothing)[0], beside[0], atol=1e-6)
 
 
 def test_pickling_keeps_the_predictions(fitted: SequenceClassifier) -> None:
@@ -120,6 +123,8 @@ def test_what_cannot_be_used_is_said() -> None:
         SequenceClassifier(readout="first").fit(x, y)
     with pytest.raises(DataError, match="one number of channels"):
         SequenceClassifier(**SMALL).fit([np.zeros((3, 1)), np.zeros((3, 2))], [0, 1])
+    with pytest.raises(DataError, match="a token or a value in the examples"):
+        SequenceClassifier(**SMALL).fit(np.full((4, 3), np.nan), [0, 1, 0, 1])
     model = SequenceClassifier(**SMALL, epochs=1).fit(x, y)
     with pytest.raises(DataError, match="2 channels, as the model reads, found 1"):
         model.predict([np.zeros((3, 1))])

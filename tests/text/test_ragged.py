@@ -48,6 +48,7 @@ def test_numbers_of_many_channels() -> None:
     )
     assert ragged.padded([0, 1, 2], fill=np.nan).shape == (2, 3, 3)
     assert ragged.padded([1]).shape == (0, 1, 3)
+    assert Ragged.of([np.zeros((0, 3))] * 2).padded([0, 1]).shape == (0, 2, 3)
     assert ragged[-1].tolist() == [[2, 2, 2]]
     with pytest.raises(ShapeError, match="differ in length alone"):
         Ragged.of([np.ones((2, 3)), np.ones((2, 4))])

@@ -47,7 +47,9 @@ class Ragged:
             raise ShapeError(f"expected sequences that differ in length alone, found steps {found}")
         lengths = [len(one) for one in arrays]
         filled = [one for one in arrays if one.size]
-        values = np.concatenate(filled) if filled else np.empty(0, dtype or np.int64)
+        # where all are empty the shape of their steps still counts: (0, channels)
+        blank = np.empty((0, *(arrays[0].shape[1:] if arrays else ())), dtype or np.int64)
+        values = np.concatenate(filled) if filled else blank
         return cls(values, np.concatenate([[0], np.cumsum(lengths)]))
 
     def __len__(self) -> int:

@@ -296,6 +296,8 @@ def vector_learner(
         raise DataError("expected at least one example to train on, found none")
     reader = reader or Reader.build(examples["train"], reading)
     parts = {name: reader.labelled(part) for name, part in examples.items()}
+    if not parts["train"].inputs.lengths.any():
+        raise DataError("expected a token or a value in the examples to train on, found none")
     config = _config(model, reader, parts["train"])
     check_memory(config, parts, batches, training, device)
     torch.manual_seed(training.seed)
