@@ -43,6 +43,8 @@ def test_each_class_keeps_its_share() -> None:
         [f"{c}{k}" for c in "abc" for k in range(100)], [c for c in "abc" for _ in range(100)]
     )
     assert split_by_text(data)[1].counts() == {"a": 20, "b": 20, "c": 20}
+    few = Labelled(["a1", "a2", "b1"], ["a", "a", "b"])
+    assert split_by_text(few, 0.8)[0].counts() == {"a": 1, "b": 1}, "no class is tested alone"
 
 
 def test_tables(tmp_path: Path) -> None:

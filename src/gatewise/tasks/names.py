@@ -128,8 +128,8 @@ def split_rows(
     """The examples of (train, test): of each class `share` of its keys for the test.
 
     All examples of one key go to one side. The keys are put in groups by the set of their
-    classes, and each group is shuffled and cut, so that every class keeps its share; a group of
-    one stays in the training part, where something can be learnt of it.
+    classes, and each group is shuffled and cut, so that every class keeps its share; one of each
+    group stays in the training part, where something can be learnt of it.
 
     Args:
         keys: what must not stand on both sides: texts, or the contents of series.
@@ -149,7 +149,7 @@ def split_rows(
     for group in sorted(groups):
         members = sorted(groups[group])
         order = rng.permutation(len(members))
-        count = round(share * len(members)) if len(members) > 1 else 0
+        count = min(round(share * len(members)), len(members) - 1)
         test.update(members[k] for k in order[:count])
     sides: tuple[list[int], list[int]] = ([], [])
     for k, key in enumerate(keys):
