@@ -88,6 +88,14 @@ def test_arrays_of_three_dimensions_are_the_same_as_lists() -> None:
     np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(several))
 
 
+def test_long_series_are_read_to_their_end() -> None:
+    x = np.zeros((4, 2100))
+    x[::2, 2050:] = 1  # the classes differ here alone
+    options = {**SMALL, "hidden_size": 2, "readout": "last", "bidirectional": False}
+    model = SequenceClassifier(**options, epochs=1).fit(x, [0, 1, 0, 1])
+    assert np.ptp(model.predict_proba(x)[:2, 0]) > 0
+
+
 def test_texts_and_a_search_over_options() -> None:
     texts = [f"{a}{b}" for a in "abcdefgh" for b in "xyz"]
     labels = np.array([text[1] for text in texts])

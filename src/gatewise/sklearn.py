@@ -17,6 +17,7 @@ import torch
 
 from gatewise.checkpoint import RunFolder, load_checkpoint
 from gatewise.errors import DataError, OptionError
+from gatewise.mappings.config import MAX_SIZE
 from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.labelled import said_of
 from gatewise.mappings.seq_to_vec import VectorOptions
@@ -122,6 +123,7 @@ class _SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         reading = ReadingOptions(
             tokenizer=self.tokenizer,
             lowercase=self.lowercase,
+            max_length=MAX_SIZE,  # nobody would see that something was cut
             class_weights=weights,
             jitter=self.jitter,
             unknown_rate=self.unknown_rate,
