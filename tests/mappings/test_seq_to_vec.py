@@ -89,6 +89,9 @@ def test_missing_numbers_are_marked_and_scaled_away() -> None:
     targets = torch.tensor([[math.nan, 1.0]])
     loss, _ = model.loss(x, None, targets)
     torch.testing.assert_close(loss, ((scores[0, 1] - 1) / 3) ** 2)
+    with torch.no_grad():
+        model.decoder.bias.fill_(math.inf)
+    assert not model.loss(x, None, targets)[0].isfinite(), "a model that has diverged shows it"
 
 
 def test_scales_ignore_what_is_missing() -> None:

@@ -237,8 +237,8 @@ class SequenceToVector(nn.Module):
             weights = None if weights is None else weights.to(out.scores)
             smoothing = self.config.smoothing if self.training else 0.0
             return F.cross_entropy(out.scores, targets, weights, label_smoothing=smoothing), out
+        known = ~targets.isnan()  # of the targets alone: a model that diverges must not look right
         error = (out.scores - targets.to(out.scores)) / self.target_scale.to(out.scores)
-        known = error.isfinite()
         return torch.where(known, error, 0).square().sum() / known.sum().clamp(min=1), out
 
     def _inputs(self, x: Tensor) -> Tensor:
