@@ -76,6 +76,16 @@ def test_long_and_wide_tables(tmp_path: Path) -> None:
     assert len(found.skipped) == 1
 
 
+def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.csv"
+    wide.write_text("t0,t1,y\n1,2,0.5\n1,inf,1\n1,1e39,2\n1,2,inf\n")
+    found = read_series(wide, target="y")
+    assert len(found) == 1
+    said = found.skipped.summary()
+    assert "2 with a value that is not finite" in said
+    assert "1 with no target" in said
+
+
 def test_parquet_and_npz(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="the extra gatewise[tables] is not installed")
     from pyarrow import parquet

@@ -297,7 +297,7 @@ def _texts(table: Table, text: str, options: ExampleOptions) -> tuple[Examples, 
         reason = EMPTY if not one else ""
         if labels is not None and not labels[k]:
             reason = reason or NO_LABEL
-        if targets is not None and np.isnan(targets[k]):
+        if targets is not None and not np.isfinite(targets[k]):
             reason = reason or _NO_TARGET
         if reason:
             skips.add(f"{table.name}, line {table.lines[k]}", reason)

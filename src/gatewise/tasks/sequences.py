@@ -72,15 +72,17 @@ class Series:
 
 
 def usable(found: Series, name: str) -> Series:
-    """Without the series that have no step, no label or no target."""
+    """Without the series that have no step, no label or no target, or a number beyond all bounds."""
     skipped, kept = Skips(), []
     for k, length in enumerate(found.values.lengths):
         where = f"{name}, series {found.ids[k]}"
         if not length or np.isnan(found.values[k]).all():
             skipped.add(where, "no value")
+        elif np.isinf(found.values[k]).any():
+            skipped.add(where, "a value that is not finite")
         elif found.labels is not None and found.labels[k].strip() in ("", "?"):
             skipped.add(where, "no label")
-        elif found.targets is not None and np.isnan(found.targets[k]):
+        elif found.targets is not None and not np.isfinite(found.targets[k]):
             skipped.add(where, "no target")
         else:
             kept.append(k)

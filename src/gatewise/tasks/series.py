@@ -92,8 +92,14 @@ def series_of(
 
 def _long(table: Table, columns: list[str], groups: dict[str, list[int]]) -> Ragged:
     """A row is a step of a series."""
-    values = np.stack([table.numbers(name) for name in columns], 1).astype(np.float32)
+    values = _values(table, columns)
     return Ragged.of([values[rows] for rows in groups.values()], np.float32)
+
+
+def _values(table: Table, columns: list[str]) -> Array:
+    """(rows, columns) float32; what is too large becomes infinite, and `usable` leaves it out."""
+    with np.errstate(over="ignore"):
+        return np.stack([table.numbers(name) for name in columns], 1).astype(np.float32)
 
 
 def groups_of(table: Table, id: str | None, time: str | None) -> dict[str, list[int]]:
@@ -146,7 +152,7 @@ def _times(table: Table, time: str) -> list[Any]:
 
 def _wide(table: Table, columns: list[str]) -> Ragged:
     """A row is a series; missing values at its end are the end of a shorter one."""
-    values = np.stack([table.numbers(name) for name in columns], 1).astype(np.float32)
+    values = _values(table, columns)
     known = ~np.isnan(values)
     ends = np.where(known.any(1), values.shape[1] - known[:, ::-1].argmax(1), 0)
     return Ragged.of([row[:end, None] for row, end in zip(values, ends, strict=True)], np.float32)
