@@ -10,6 +10,7 @@ import pytest
 
 from gatewise.errors import DataError, GatewiseError, OptionError
 from gatewise.tasks.labelled import ExampleOptions, overlap, read_examples, wave_examples
+from gatewise.train.labelled import Reader
 
 TS = "@problemName x\n@univariate true\n@classLabel true a b\n@data\n"
 
@@ -81,6 +82,17 @@ def test_series_of_tables_and_arrays(tmp_path: Path) -> None:
     np.savez(array, x=np.arange(24.0).reshape(4, 3, 2), y=np.array([0.5, 1.5, 2.5, 3.5]))
     found = read(array, fractions=(1.0, 0.0, 0.0)).parts["train"]
     assert found.targets.tolist() == [0.5, 1.5, 2.5, 3.5]
+
+
+def test_channels_go_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "a_train.csv").write_text("id,x,y,label\n1,1,2,a\n2,3,4,b\n")
+    (tmp_path / "b_test.csv").write_text("id,y,x,label\n1,2,1,a\n2,4,3,b\n")
+    parts = read(*sorted(tmp_path.iterdir()), id="id", fractions=(1.0, 0.0, 0.0)).parts
+    assert parts["test"].channels == ["x", "y"]
+    assert parts["test"].series.values.tolist() == [[1, 2], [3, 4]]
+    alone = read(tmp_path / "b_test.csv", id="id").parts["test"]
+    reader = Reader(channels=("x", "y"), classes=("a", "b"))
+    assert reader.inputs(alone).values.tolist() == [[1, 2], [3, 4]]
 
 
 def test_the_embedded_waves() -> None:

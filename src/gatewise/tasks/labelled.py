@@ -111,6 +111,15 @@ class Examples:
             targets=None if self.targets is None else self.targets[list(rows)],
         )
 
+    def in_order(self, channels: Sequence[str]) -> Examples:
+        """With their channels as named there, where they are the same in another order."""
+        if list(channels) == self.channels or sorted(channels) != sorted(self.channels):
+            return self
+        assert self.series is not None
+        places = [self.channels.index(name) for name in channels]
+        moved = Ragged(np.ascontiguousarray(self.series.values[:, places]), self.series.starts)
+        return replace(self, series=moved, channels=list(channels))
+
     def joined(self, other: Examples, name: str) -> Examples:
         """These and others.
 
@@ -187,6 +196,7 @@ def read_examples(
         part = part_of(path.name)
         named = named or part is not None
         part = part or "train"
+        found = found.in_order(next(iter(parts.values()), found).channels)
         parts[part] = parts[part].joined(found, str(path)) if part in parts else found
     first = next(iter(parts.values()))
     for name, each in parts.items():

@@ -155,7 +155,7 @@ class Reader:
             raise DataError(f"expected {expected}, as the model reads, found {examples.form}")
         if examples.texts is not None:
             return Ragged.of([self.text(one) for one in examples.texts], np.int64)
-        series = examples.series
+        series = examples.in_order(self.channels).series
         assert series is not None
         if len(examples.channels) != len(self.channels):
             raise DataError(
