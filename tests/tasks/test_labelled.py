@@ -95,6 +95,18 @@ def test_channels_go_by_their_names(tmp_path: Path) -> None:
     assert reader.inputs(alone).values.tolist() == [[1, 2], [3, 4]]
 
 
+def test_what_is_to_be_classified_needs_no_class(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_text(TS + "1,2:?\n3,4:b\n")
+    (tmp_path / "b.csv").write_text("t0,t1,label\n1,2,\n3,4,b\n")
+    (tmp_path / "c.csv").write_text("text,label\none,\ntwo,b\n")
+    for path in sorted(tmp_path.iterdir()):
+        options = ExampleOptions(repeats=True)
+        found = read_examples([path], options, cut=False, known=False)
+        assert len(found.parts["train"]) == 2
+        assert not found.notes
+        assert len(read_examples([path], options, cut=False).parts["train"]) == 1
+
+
 def test_the_embedded_waves() -> None:
     found = wave_examples(ExampleOptions())
     assert list(found.parts) == ["train", "valid", "test"]

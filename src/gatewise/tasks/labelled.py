@@ -256,7 +256,7 @@ def _read(path: Path, options: ExampleOptions, known: bool) -> tuple[Examples, S
         )
     suffix = path.suffix.lower()
     if suffix in (".ts", ".npz"):
-        series = read_ts(path) if suffix == ".ts" else read_npz(path)
+        series = (read_ts if suffix == ".ts" else read_npz)(path, known=known)
         found = of_series(series)
         if known and found.labels is None and found.targets is None:
             raise DataError(f"{path}: expected a class or a number of each series, found none")
@@ -265,7 +265,7 @@ def _read(path: Path, options: ExampleOptions, known: bool) -> tuple[Examples, S
     text = options.text or ("text" if "text" in table.columns and not options.id else None)
     options = _outcome(table, options, known)
     if text is not None:
-        return _texts(table, text, options)
+        return _texts(table, text, options if known else replace(options, label=None, target=None))
     series = series_of(
         table,
         label=options.label,
@@ -273,6 +273,7 @@ def _read(path: Path, options: ExampleOptions, known: bool) -> tuple[Examples, S
         id=options.id,
         time=options.time,
         channels=options.channels,
+        known=known,
     )
     return _once(of_series(series), path, series.ids, series.skipped, options)
 

@@ -71,8 +71,8 @@ class Series:
         return f"{len(self):,} series of {steps} steps, {len(self.channels)} channels{kind}{gaps}"
 
 
-def usable(found: Series, name: str) -> Series:
-    """Without the series that have no step, no label or no target, or a number beyond all bounds."""
+def usable(found: Series, name: str, known: bool = True) -> Series:
+    """Without the series that have no step or a number that is not finite; if `known`, no label or target."""
     skipped, kept = Skips(), []
     for k, length in enumerate(found.values.lengths):
         where = f"{name}, series {found.ids[k]}"
@@ -80,9 +80,9 @@ def usable(found: Series, name: str) -> Series:
             skipped.add(where, "no value")
         elif np.isinf(found.values[k]).any():
             skipped.add(where, "a value that is not finite")
-        elif found.labels is not None and found.labels[k].strip() in ("", "?"):
+        elif known and found.labels is not None and found.labels[k].strip() in ("", "?"):
             skipped.add(where, "no label")
-        elif found.targets is not None and not np.isfinite(found.targets[k]):
+        elif known and found.targets is not None and not np.isfinite(found.targets[k]):
             skipped.add(where, "no target")
         else:
             kept.append(k)

@@ -68,8 +68,9 @@ def series_of(
     id: str | None = None,
     time: str | None = None,
     channels: Sequence[str] | None = None,
+    known: bool = True,
 ) -> Series:
-    """The series of a table; see `read_series`."""
+    """The series of a table; see `read_series`. If `known`, each must have a class or a number."""
     path = table.name
     if not len(table):
         raise DataError(f"{path}: expected rows below the names of the columns, found none")
@@ -87,7 +88,7 @@ def series_of(
     labels = [texts[k] for k in firsts] if label else None
     targets = table.numbers(target)[firsts] if target else None
     names = columns if id else ["value"]
-    return usable(Series(values, names, labels, targets, list(groups)), str(path))
+    return usable(Series(values, names, labels, targets, list(groups)), str(path), known)
 
 
 def _long(table: Table, columns: list[str], groups: dict[str, list[int]]) -> Ragged:
@@ -169,11 +170,11 @@ def _check_constant(table: Table, outcome: str, groups: dict[str, list[int]]) ->
                 )
 
 
-def read_npz(path: str | Path) -> Series:
+def read_npz(path: str | Path, *, known: bool = True) -> Series:
     """Arrays: `x` (n, T, D) or (n, T), or `values` and `starts` of a Ragged; `y` of labels or numbers.
 
     In `x` steps that are NaN in all channels at the end of a series are behind its end. A `y` of
-    floats is targets, of integers or texts labels.
+    floats is targets, of integers or texts labels; without one a series is left out if `known`.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -192,7 +193,7 @@ def read_npz(path: str | Path) -> Series:
             labels = [str(one) for one in y]
     width = values.values.shape[1]
     ids = [str(k) for k in range(len(values))]
-    return usable(Series(values, _numbered(width), labels, targets, ids), str(path))
+    return usable(Series(values, _numbered(width), labels, targets, ids), str(path), known)
 
 
 def _ragged(path: str | Path, arrays: dict[str, Array]) -> Ragged:

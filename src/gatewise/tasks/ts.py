@@ -28,8 +28,12 @@ class _Header:
     length: int = 0
 
 
-def read_ts(path: str | Path) -> Series:
+def read_ts(path: str | Path, *, known: bool = True) -> Series:
     """The series of a .ts file, with their classes (@classLabel) or numbers (@targetLabel).
+
+    Args:
+        path: the file.
+        known: leave out what has no class or number ("?").
 
     Raises:
         DataError: with file and line, if one is not of the format: another number of channels,
@@ -53,7 +57,7 @@ def read_ts(path: str | Path) -> Series:
     ragged = Ragged.of(values, np.float32)
     labels = outcomes if header.labelled else None
     targets = np.array([as_number(y) for y in outcomes], float) if header.numeric else None
-    return usable(Series(ragged, channels, labels, targets, ids), str(path))
+    return usable(Series(ragged, channels, labels, targets, ids), str(path), known)
 
 
 def _header(path: str | Path, lines: list[str]) -> tuple[_Header, int]:
