@@ -127,6 +127,8 @@ def test_what_cannot_be_used_is_said() -> None:
         SequenceClassifier(**SMALL).fit(x, y[1:])
     with pytest.raises(OptionError, match="class_weight"):
         SequenceClassifier(class_weight="odd").fit(x, y)
+    with pytest.raises(OptionError, match="patience: expected None or a validation_fraction"):
+        SequenceClassifier(**SMALL, patience=3).fit(x, y)
     with pytest.raises(OptionError, match="--readout"):
         SequenceClassifier(readout="first").fit(x, y)
     with pytest.raises(DataError, match="one number of channels"):

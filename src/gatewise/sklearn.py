@@ -110,6 +110,11 @@ class _SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def _parts(self, examples: Examples, seed: int) -> dict[str, Examples]:
         """What is trained on, and what the weights are chosen on."""
         if not self.validation_fraction:
+            if self.patience is not None:
+                raise OptionError(
+                    f"patience: expected None or a validation_fraction above 0, found {self.patience} "
+                    "and nothing to measure on"
+                )
             return {"train": examples}
         rows = split_rows(examples.keys, examples.outcomes, self.validation_fraction, seed)
         first, second = (examples.take(side) for side in rows)
