@@ -62,6 +62,17 @@ def test_samples_while_it_learns(gatewise: Any, text: Path, tmp_path: Path) -> N
     assert "sample at step 2:\n  | " in called.err
 
 
+def test_a_presets_forget_bias_is_not_for_a_cell_without_that_gate(
+    gatewise: Any, text: Path, tmp_path: Path
+) -> None:
+    words = ("train", "lm", text, "--preset", "char", "--cell", "gru", "--hidden-size", "8")
+    called = gatewise(*words, "--steps", "1", "--out", tmp_path / "run")
+    assert called.status == 0, called.err
+    assert load_checkpoint(tmp_path / "run", "latest").config["model"]["forget_bias"] is None
+    asked = gatewise(*words, "--forget-bias", "1", "--out", tmp_path / "other")
+    assert "the cell gru has no forget gate" in asked.line
+
+
 def test_flags_over_file_over_preset(gatewise: Any, text: Path, tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text(

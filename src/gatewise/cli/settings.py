@@ -32,12 +32,22 @@ def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def shortened(values: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """`values`, with a warm-up that nobody asked for cut to half of a short run."""
+def fitted(values: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without what nobody asked for and does not fit what was asked for.
+
+    The warm-up is cut to half of a short run; a preset's forget bias is left out for a cell that has no such gate.
+    """
+    found = dict(values)
     steps, warmup = values.get("steps"), values.get("warmup")
-    if "warmup" in asked or not isinstance(steps, int) or not isinstance(warmup, int):
-        return dict(values)
-    return {**values, "warmup": min(warmup, max(0, steps // 2))}
+    if "warmup" not in asked and isinstance(steps, int) and isinstance(warmup, int):
+        found["warmup"] = min(warmup, max(0, steps // 2))
+    if "forget_bias" not in asked and "cell" in asked and "forget_bias" in values:
+        from gatewise.cells import REGISTRY
+
+        cell = REGISTRY.get(asked["cell"])
+        if cell is not None and "f" not in cell.law.pre:
+            del found["forget_bias"]
+    return found
 
 
 def preset_values(name: str, mapping: str) -> dict[str, Any]:
