@@ -29,6 +29,7 @@ STAGES = (
     ("", "", ("presets", "train", "sklearn")),
     ("use", "what a trained model is for", ("step", "generate", "novelty", "stream")),
     ("", "", ("complete", "run", "export", "bench")),
+    ("insight", "what is seen, measured and set in a trained model", ("insight", "plots")),
     ("faces", "where people and programs come in", ("serve", "studio", "cli")),
 )
 ORDER = tuple(name for _, _, names in STAGES for name in names)

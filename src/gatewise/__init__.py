@@ -32,7 +32,7 @@ _HOME = {
     "unroll": "gatewise.unrolling",
     "where": "gatewise.cells.equations",
 }
-_MODULES = ("cells", "errors", "nn", "tasks")
+_MODULES = ("cells", "errors", "gradients", "nn", "tasks")
 
 __all__ = [
     "Control",
@@ -44,6 +44,7 @@ __all__ = [
     "engines",
     "errors",
     "exp",
+    "gradients",
     "layer_norm",
     "load",
     "log",
@@ -62,7 +63,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gatewise import cells, errors, nn, tasks
+    from gatewise import cells, errors, gradients, nn, tasks
     from gatewise.cells.define import cell
     from gatewise.cells.equations import (
         exp,
