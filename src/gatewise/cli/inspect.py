@@ -7,6 +7,10 @@ from cyclopts import App, Group
 INSPECTIONS = {
     "batches": "How a text becomes columns and windows of a batch, as a picture.\n\n"
     "Without a file: the alphabet in 4 columns and windows of 3 rows.",
+    "gradients": "How far back language models look: their gradients through time.\n\n"
+    "For each lag, how much the cost of a token depends on the state so many tokens before; beside it, what "
+    "that norm changes by per step, the largest lag at which it is still 1 % of its largest value, and the mean lag. "
+    "--before shows the same net before training, --exponents how fast small changes of the state grow.",
     "novelty": "How much of a generated text stands in the training text.\n\n"
     "For each length, the share of the generated text's substrings that occur in the given "
     "files, and the longest passage that was copied.",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gatewise.errors import FailedError, OptionError
+from gatewise.errors import OptionError
+from gatewise.plots.figures import FORMATS, need
+from gatewise.plots.figures import new as _figure
+from gatewise.plots.figures import plain as _plain
+from gatewise.plots.figures import save as _save
 
-FORMATS = (".png", ".svg", ".pdf")
 _CELL = 0.32  # inches
-_DOTS = 144
 
 
 def check(path: Path) -> None:
@@ -29,10 +29,7 @@ def check(path: Path) -> None:
         raise OptionError(f"{path} exists: expected a new file, choose another --plot")
     if not path.parent.is_dir():
         raise OptionError(f"--plot: {path.parent} is no folder to write {path.name} into")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise FailedError(
-            "drawing needs matplotlib, which is not installed: run pip install 'gatewise[plot]'"
-        )
+    need()
 
 
 def attention(path: Path, source: Sequence[str], target: Sequence[str], weights: Any) -> None:
@@ -222,32 +219,3 @@ def images(path: Path, pictures: Sequence[Any], captions: Sequence[str], columns
         wrapped = textwrap.fill(_plain(caption), 30)
         axis.text(0.5, -0.03, wrapped, transform=axis.transAxes, ha="center", va="top", fontsize=8)
     _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure  # without pyplot: no window, no state
-
-    return Figure(figsize=(min(width, 40), min(height, 40)), layout="constrained")
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
-    return text.strip().replace("$", r"\$") or text
-
-
-def _save(figure: Any, path: Path) -> None:
-    import matplotlib
-
-    kind = path.suffix.lower()[1:]
-    dated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "gatewise"}):  # the same names each time
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format=kind, dpi=_DOTS, metadata=dated[kind])
-    data = drawn.getvalue()
-    if kind == "svg":  # text that tools look at line by line
-        data = b"".join(line.rstrip() + b"\n" for line in data.splitlines())
-    try:
-        with open(path, "xb") as file:
-            file.write(data)
-    except OSError as error:
-        raise FailedError(f"{path}: cannot write it: {error.strerror}") from None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatewise.cli.plots import _figure, _plain, _save
+from gatewise.plots.figures import new as _figure
+from gatewise.plots.figures import plain as _plain
+from gatewise.plots.figures import save as _save
 
 if TYPE_CHECKING:
     from gatewise.run import Forecast

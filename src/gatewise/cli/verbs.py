@@ -49,7 +49,7 @@ VERBS = (
     Verb(
         "inspect",
         "gatewise.cli.inspect:app",
-        "Look inside: how text becomes batches, gates over a text, what was learned by heart.",
+        "Look inside: batches, gates over a text, gradients through time, what was learned by heart.",
     ),
     Verb(
         "bench", "gatewise.cli.bench:app", "Speed and memory beside torch and ONNX Runtime, here."
@@ -61,7 +61,7 @@ VERBS = (
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
     "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate", "execute", "caption")),
-    "inspect": ("inspection", ("batches", "novelty", "ratings", "read", "vectors")),
+    "inspect": ("inspection", ("batches", "gradients", "novelty", "ratings", "read", "vectors")),
 }
 """Verb -> what the word after it is, and the words there are."""
 

@@ -86,19 +86,19 @@ def lag_profile(
     wrt: str = "state",
     state: State = None,
     start: int = 0,
-    engine: str = "auto",
+    engine: str = "reference",
 ) -> Profile:
-    """How the cost of the last step depends on the state before: one pass back, on any engine.
+    """How the cost of the last step depends on the state before: one pass back.
 
-    `flow` gives all costs; this only the last row of it, by lag, in the time of one training step. Give
-    many windows as columns for a mean over places.
+    `flow` gives all costs; this only the last row of it, by lag. Give many windows as columns for a mean
+    over places.
 
     Args:
         net, layer, wrt, state: as for `flow`.
         x: inputs, (T, B, I).
         cost: outputs y (T, B, H) to costs (T, B); that of the last step is differentiated.
         start: the time of x[0].
-        engine: of the recurrent layers.
+        engine: of the recurrent layers; one that gives gradients by a control's value.
     Returns:
         The profile of lags 0 to T - 1.
     """

@@ -230,6 +230,16 @@ class LanguageModel(nn.Module):
             loss = loss + temporal_activation_regularisation(out.h, self.config.temporal_penalty)
         return LossOutput(loss, nats, out.state, out.h, out.engine)
 
+    def inputs(self, tokens: Tensor) -> Tensor:
+        """What the stack reads of tokens (T, B): their embeddings, (T, B, E)."""
+        check_tokens(tokens, self.vocab_size)
+        return self._embed(tokens)
+
+    def token_nats(self, h: Tensor, targets: Tensor) -> Tensor:
+        """The cost of each target (T, B) given the stack's outputs h (T, B, H), with its graph: (T, B)."""
+        scores = self._scores(h).log_softmax(-1)
+        return -scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
     def _embed(self, tokens: Tensor) -> Tensor:
         x = F.embedding(tokens, self.embedding.weight)
         rate = self.config.dropout_embedding

@@ -1,0 +1,190 @@
+"""`gatewise inspect gradients`: how far back language models look, and how their states move."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.cli import plots, screen
+from gatewise.cli.options import Json, with_flag_names
+from gatewise.cli.runs import Opening, OpeningFlags, as_text, open_run
+from gatewise.errors import FailedError, OptionError
+
+if TYPE_CHECKING:
+    from gatewise.insight import Sensitivity
+
+_SHOWN = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_SHARE = 0.01
+_FLAGS = ("lags", "windows", "layer", "wrt", "exponents", "spectrum")
+
+
+def inspect_gradients(
+    runs: Annotated[list[Path], Parameter(help="Run folders, or checkpoints of them.")],
+    /,
+    *,
+    text: Annotated[str, Parameter(help="A file, or the text itself.", allow_leading_hyphen=True)],
+    lags: Annotated[int, Parameter(help="How many tokens back.")] = 200,
+    windows: Annotated[int, Parameter(help="Places of the text that are looked at.")] = 16,
+    layer: Annotated[
+        int, Parameter(help="Whose state; -1: the last.", allow_leading_hyphen=True)
+    ] = -1,
+    wrt: Annotated[
+        str,
+        Parameter(
+            help="By which state: h, c, ... of the cell, or state: all. By h alone an LSTM looks as if it forgot."
+        ),
+    ] = "state",
+    before: Annotated[
+        bool, Parameter(negative="", help="Beside each, the same net before training.")
+    ] = False,
+    exponents: Annotated[
+        int, Parameter(help="So many Lyapunov exponents along the text; 0: none.")
+    ] = 0,
+    spectrum: Annotated[
+        int, Parameter(help="Singular values of the Jacobians of so many steps; 0: none.")
+    ] = 0,
+    plot: Annotated[Path | None, Parameter(help="Draw the profiles (.png, .svg, .pdf).")] = None,
+    out: Annotated[Path | None, Parameter(help="Save all values as a NumPy .npz file.")] = None,
+    opening: OpeningFlags = Opening(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """Gradients through time; `gatewise inspect gradients --help` says more."""
+    if plot is not None:
+        plots.check(plot)
+    if out is not None and (os.path.lexists(out) or out.suffix != ".npz"):
+        raise OptionError(f"--out: expected a new .npz file, found {out}")
+    given = _text(text)
+    found: dict[str, Sensitivity] = {}
+    options = (lags, windows, layer, wrt, exponents, spectrum)
+    for path in runs:
+        name = path.name if path.name not in found else str(path)
+        found |= _measured(
+            name, path, opening, given, dict(zip(_FLAGS, options, strict=True)), before
+        )
+    if out is not None:
+        _save(found, out)
+    if json:
+        screen.out_json({"runs": {name: _document(one) for name, one in found.items()}})
+    else:
+        screen.out(_table(found))
+    if plot is not None:
+        from gatewise.plots import profiles, save
+
+        save(profiles({name: one.profile for name, one in found.items()}), plot)
+        screen.say(f"drawn: {plot}")
+    return 0
+
+
+def _text(given: str) -> str:
+    from gatewise.tasks.tables import read_text
+
+    path = Path(given)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a text longer than any name
+        is_file = False
+    return read_text(path) if is_file else as_text(given)
+
+
+def _measured(
+    name: str, path: Path, opening: Opening, text: str, options: Mapping[str, Any], before: bool
+) -> dict[str, Sensitivity]:
+    """A run, and if asked for the same before training."""
+    from gatewise.insight import sensitivity, untrained
+
+    opened = open_run(path, opening, "read")
+    try:
+        found = {name: sensitivity(opened, text, **options)}
+        if before:
+            model = untrained(opened)
+            found[f"{name}, untrained"] = sensitivity(opened, text, model=model, **options)
+    except OptionError as error:
+        raise with_flag_names(error, _FLAGS) from None
+    return found
+
+
+def _table(found: Mapping[str, Sensitivity]) -> str:
+    first = next(iter(found.values())).profile
+    lags = [lag for lag in _SHOWN if lag < len(first.norms)]
+    rows = [["", *found]]
+    rows.append(["nats/token", *(f"{one.nats:.3f}" for one in found.values())])
+    for lag in lags:
+        rows.append(
+            [f"lag {lag}", *(_norm(float(one.profile.norms[lag])) for one in found.values())]
+        )
+    rows.append(["nats/step", *(_signed(one.profile.decay()) for one in found.values())])
+    rows.append(
+        [f"reach ({_SHARE:.0%})", *(str(one.profile.reach(_SHARE)) for one in found.values())]
+    )
+    rows.append(["mean lag", *(f"{one.profile.mean_lag:.1f}" for one in found.values())])
+    rows += _dynamics(found)
+    what = "the whole state" if first.wrt == "state" else first.wrt
+    head = f"|d cost[t] / d {what}[t - lag]| of layer {first.layer}, in nats, mean of "
+    counts = sorted({one.windows for one in found.values()})
+    return f"{head}{', '.join(map(str, counts))} places\n{screen.table(rows, indent='')}"
+
+
+def _dynamics(found: Mapping[str, Sensitivity]) -> list[list[str]]:
+    rows = []
+    several = list(found.values())
+    exponents = [one.exponents for one in several]
+    if all(one is not None for one in exponents):
+        largest = [one.values[0] for one in exponents if one is not None]
+        for k in range(min(len(values) for values in largest)):
+            rows.append([f"exponent {k + 1}", *(_signed(float(values[k])) for values in largest)])
+    spectra = [one.spectrum for one in several]
+    if all(one is not None for one in spectra):
+        top = [float(one.singular[:, 0, 0].mean()) for one in spectra if one is not None]
+        radius = [float(one.radius.mean()) for one in spectra if one is not None]
+        rows.append(["singular value, largest", *(f"{value:.3f}" for value in top)])
+        rows.append(["spectral radius", *(f"{value:.3f}" for value in radius)])
+    return rows
+
+
+def _norm(value: float) -> str:
+    return f"{value:.2e}"
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.4f}"
+
+
+def _document(one: Sensitivity) -> dict[str, Any]:
+    """As JSON values."""
+    profile = one.profile
+    found: dict[str, Any] = {
+        "wrt": profile.wrt,
+        "layer": profile.layer,
+        "windows": one.windows,
+        "nats_per_token": one.nats,
+        "norms": profile.norms,
+        "nats_per_step": profile.decay(),
+        "reach": profile.reach(_SHARE),
+        "mean_lag": profile.mean_lag,
+    }
+    if one.exponents is not None:
+        found["exponents"] = one.exponents.values[0]
+    if one.spectrum is not None:
+        found["singular"] = one.spectrum.singular[:, 0]
+        found["radius"] = one.spectrum.radius[:, 0]
+    return found
+
+
+def _save(found: Mapping[str, Sensitivity], out: Path) -> None:
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    for name, one in found.items():
+        for key in ("norms", "exponents", "singular", "radius"):
+            if key in (document := _document(one)):
+                arrays[f"{name}/{key}"] = document[key].cpu().numpy()
+    try:
+        with open(out, "xb") as file:
+            np.savez(file, **arrays)
+    except OSError as error:
+        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None

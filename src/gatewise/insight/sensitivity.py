@@ -1,0 +1,143 @@
+"""How far back a trained language model looks: its gradients through time along a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewise.errors import DataError, OptionError
+from gatewise.gradients import Exponents, Profile, Spectrum, lag_profile, lyapunov, spectra
+from gatewise.mappings import LanguageModel
+from gatewise.modes import evaluating
+from gatewise.run import LanguageRun
+from gatewise.types import State, state_tensors
+
+_LARGEST = 2048
+"""Numbers in a state up to which its Jacobian is formed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """What the gradients through time of one model on one text are.
+
+    Args:
+        profile: of the last cost of each window, by lag.
+        windows: how many were read.
+        nats: mean cost of the tokens in them, from the state that a window began with.
+        exponents: Lyapunov exponents, or None.
+        spectrum: singular values of the steps, or None.
+    """
+
+    profile: Profile
+    windows: int
+    nats: float
+    exponents: Exponents | None = None
+    spectrum: Spectrum | None = None
+
+
+def sensitivity(
+    run: LanguageRun,
+    text: str,
+    *,
+    model: LanguageModel | None = None,
+    lags: int = 200,
+    windows: int = 16,
+    layer: int = -1,
+    wrt: str = "state",
+    exponents: int = 0,
+    spectrum: int = 0,
+) -> Sensitivity:
+    """How the cost of a token depends on the state so many tokens before.
+
+    Windows are taken evenly from the text. Each begins with as many tokens again, read without a gradient,
+    so that the state is one that the model is in.
+
+    Args:
+        run: of a language model.
+        text: at least twice as many tokens as lags, and two.
+        model: another of the same form, such as the untrained one. Default: the run's.
+        lags: how far back.
+        windows: how many, fewer where the text has fewer.
+        layer, wrt: whose state, as for `gatewise.gradients.flow`.
+        exponents: so many Lyapunov exponents along the first window; 0: none.
+        spectrum: singular values of so many steps of the first window; 0: none.
+    Raises:
+        DataError: the text is too short.
+        OptionError: an option is outside its range; the state is too large for exponents.
+    """
+    for name, value in (("lags", lags), ("windows", windows)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise OptionError(f"{name}: expected a whole number of 1 or more, found {value!r}")
+    model = run.model if model is None else model
+    tokens = _windows(run, text, lags, windows).to(model.device)
+    before, inside, targets = tokens[:lags], tokens[lags:-1], tokens[lags + 1 :]
+    with evaluating(model):
+        with torch.no_grad():
+            state: State = model(before, logits="none").state
+            x = model.inputs(inside)
+            out = model.stack(x, state)
+            nats = float(model.token_nats(out.h, targets).mean())
+        profile = lag_profile(
+            model.stack,
+            x,
+            lambda h: model.token_nats(h, targets),
+            layer=layer,
+            wrt=wrt,
+            state=state,
+        )
+        found = Sensitivity(profile, tokens.shape[1], nats)
+        if not exponents and not spectrum:
+            return found
+        return _with_dynamics(found, model, x, exponents, spectrum)
+
+
+def _with_dynamics(
+    found: Sensitivity, model: LanguageModel, x: Tensor, exponents: int, spectrum: int
+) -> Sensitivity:
+    """Exponents and singular values along the first window, from the start state."""
+    size = sum(part.numel() for part in state_tensors(model.zero_state(1)))
+    if size > _LARGEST:
+        raise OptionError(
+            f"exponents and spectrum: expected a state of at most {_LARGEST:,} numbers, whose Jacobian fits, "
+            f"found {size:,}"
+        )
+    first = x[:, :1]
+    skip = len(first) // 4
+    return Sensitivity(
+        found.profile,
+        found.windows,
+        found.nats,
+        lyapunov(model.stack, first, count=min(exponents, size), skip=skip) if exponents else None,
+        spectra(model.stack, first[:spectrum]) if spectrum else None,
+    )
+
+
+def _windows(run: LanguageRun, text: str, lags: int, count: int) -> Tensor:
+    """(2 lags + 2, windows) tokens, evenly from the text."""
+    ids: np.ndarray[Any, np.dtype[np.int64]] = np.asarray(run.tokenizer.encode(text), np.int64)
+    size = 2 * lags + 2
+    if len(ids) < size:
+        raise DataError(
+            f"expected a text of at least {size:,} tokens for {lags:,} lags (as many are read before), found "
+            f"{len(ids):,}: give a longer text, or fewer lags"
+        )
+    starts = np.unique(np.linspace(0, len(ids) - size, count).astype(np.int64))
+    return torch.from_numpy(np.stack([ids[k : k + size] for k in starts], axis=1))
+
+
+def untrained(run: LanguageRun) -> LanguageModel:
+    """The model as it was before training: its own sizes, drawn from the seed that the run began with.
+
+    A model with an adaptive softmax or learned clusters has the same sizes, but no counts of tokens.
+    """
+    training = run.config.get("training")
+    seed = training.get("seed", 0) if isinstance(training, dict) else 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        model = LanguageModel(run.model.config)
+    weight = run.model.embedding.weight
+    return model.to(device=weight.device, dtype=weight.dtype).eval()

@@ -1,0 +1,86 @@
+"""`gatewise inspect gradients`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gatewise as gw
+from gatewise import gradients
+from gatewise.insight import sensitivity, untrained
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path) -> Any:
+    return gw.load(trained)
+
+
+def test_a_profile_is_the_last_row_of_the_matrix(run: Any, text: Path) -> None:
+    """One window, against the sweep of all costs."""
+    given = text.read_text()
+    found = sensitivity(run, given, lags=6, windows=1, wrt="c")
+    ids = torch.from_numpy(run.tokenizer.encode(given)[:14].astype(np.int64)).unsqueeze(1)
+    model = run.model
+    with torch.no_grad():
+        state = model(ids[:6]).state
+        x = model.inputs(ids[6:13])
+    matrix = gradients.flow(
+        model.stack, x, lambda h: model.token_nats(h, ids[7:14]), wrt="c", state=state
+    )
+    torch.testing.assert_close(found.profile.norms.flip(0), matrix[-1], rtol=1e-4, atol=1e-7)
+    reading = run.read(run.tokenizer.decode(ids[:14, 0].numpy()))
+    assert found.nats == pytest.approx(float(reading.nats[7:14].mean()), rel=1e-3)
+
+
+def test_the_untrained_net_is_drawn_from_the_runs_seed(run: Any) -> None:
+    one, two = untrained(run), untrained(run)
+    for a, b, c in zip(one.parameters(), two.parameters(), run.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a.shape == c.shape
+    assert not torch.equal(one.embedding.weight, run.model.embedding.weight)
+
+
+def test_the_table_data_and_picture(
+    gatewise: Any, trained: Path, text: Path, tmp_path: Path
+) -> None:
+    words = ("inspect", "gradients", trained, "--text", text, "--lags", "12", "--windows", "3")
+    out = tmp_path / "g.npz"
+    called = gatewise(*words, "--before", "--exponents", "2", "--spectrum", "3", "--out", out)
+    assert called.status == 0, called.err
+    assert "of layer 0, in nats, mean of 3 places" in called.out
+    assert f"{trained.name}, untrained" in called.out
+    for row in ("nats/token", "lag 10", "reach (1%)", "mean lag", "exponent 2", "spectral radius"):
+        assert row in called.out, row
+    with np.load(out) as saved:
+        assert saved[f"{trained.name}/norms"].shape == (13,)
+        assert saved[f"{trained.name}, untrained/exponents"].shape == (2,)
+    document = json.loads(gatewise(*words, "--json").out)["runs"][trained.name]
+    assert len(document["norms"]) == 13
+    assert document["wrt"] == "state"
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
+    assert gatewise(*words, "--plot", tmp_path / "g.svg").status == 0
+    assert "lag n, steps" in (tmp_path / "g.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--text", "short"], "expected a text of at least 402 tokens for 200 lags"),
+        (["--text", "TEXT", "--lags", "0"], "--lags: expected a whole number of 1 or more"),
+        (["--text", "TEXT", "--lags", "3", "--wrt", "z"], "--wrt: expected one of h, c, state"),
+        (["--text", "TEXT", "--lags", "3", "--layer", "4"], "--layer: expected"),
+        (["--text", "TEXT", "--out", "x.csv"], "--out: expected a new .npz file"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    gatewise: Any, trained: Path, text: Path, words: list[str], said: str
+) -> None:
+    given = [str(text) if word == "TEXT" else word for word in words]
+    called = gatewise("inspect", "gradients", trained, *given)
+    assert called.status == 2
+    assert said in called.line
