@@ -20,6 +20,10 @@ INSPECTIONS = {
     "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
     "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
     "mean over the units; --out saves every value.",
+    "units": "Which units follow something in a text, and what they are worth there.\n\n"
+    "--follow names it: brackets, quotes, indentation, ..., or a regular expression between slashes. Units are ranked "
+    "by how well each alone tells those tokens from the others; the best are held at 0, and the cost of the next token "
+    "is compared there and elsewhere. Without --follow: how often gates are open and closed, and how long units remember.",
     "vectors": "The vectors that an encoder reads phrases into, as a map of two dimensions (PCA).\n\n"
     "--plot draws it with the phrases written on it, --region zooms on a part of it, --out saves it.",
 }

@@ -58,7 +58,7 @@ def inspect_gradients(
         plots.check(plot)
     if out is not None and (os.path.lexists(out) or out.suffix != ".npz"):
         raise OptionError(f"--out: expected a new .npz file, found {out}")
-    given = _text(text)
+    given = given_text(text)
     found: dict[str, Sensitivity] = {}
     options = (lags, windows, layer, wrt, exponents, spectrum)
     for path in runs:
@@ -80,7 +80,8 @@ def inspect_gradients(
     return 0
 
 
-def _text(given: str) -> str:
+def given_text(given: str) -> str:
+    """The text of a file of that name, or what was given itself."""
     from gatewise.tasks.tables import read_text
 
     path = Path(given)

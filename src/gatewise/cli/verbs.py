@@ -61,7 +61,10 @@ VERBS = (
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
     "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate", "execute", "caption")),
-    "inspect": ("inspection", ("batches", "gradients", "novelty", "ratings", "read", "vectors")),
+    "inspect": (
+        "inspection",
+        ("batches", "gradients", "novelty", "ratings", "read", "units", "vectors"),
+    ),
 }
 """Verb -> what the word after it is, and the words there are."""
 

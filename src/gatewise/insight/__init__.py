@@ -1,5 +1,23 @@
 """What is seen and measured in a trained model: one module a question."""
 
+from gatewise.insight.marks import MARKS, marks
+from gatewise.insight.reading import LongReading, half_life, read_long, saturation, selectivity
 from gatewise.insight.sensitivity import Sensitivity, sensitivity, untrained
+from gatewise.insight.units import Follower, Worth, followers, worth
 
-__all__ = ["Sensitivity", "sensitivity", "untrained"]
+__all__ = [
+    "MARKS",
+    "Follower",
+    "LongReading",
+    "Sensitivity",
+    "Worth",
+    "followers",
+    "half_life",
+    "marks",
+    "read_long",
+    "saturation",
+    "selectivity",
+    "sensitivity",
+    "untrained",
+    "worth",
+]

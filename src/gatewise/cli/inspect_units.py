@@ -1,0 +1,210 @@
+"""`gatewise inspect units`: what units follow, what they are worth, how long they remember."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.cli import screen
+from gatewise.cli.inspect_gradients import given_text
+from gatewise.cli.options import Json
+from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
+from gatewise.errors import DataError, FailedError, OptionError
+
+if TYPE_CHECKING:
+    from gatewise.insight import Follower, LongReading, Worth
+    from gatewise.insight.marks import Marks
+    from gatewise.run import LanguageRun
+
+_LONGEST = 5
+
+
+def inspect_units(
+    run: RunPath,
+    text: Annotated[str, Parameter(help="A file, or the text itself.", allow_leading_hyphen=True)],
+    /,
+    *,
+    follow: Annotated[
+        str | None,
+        Parameter(
+            help="brackets, capitals, comments, ends (of lines), far (from their beginnings), indentation, quotes, "
+            "or a regular expression between slashes."
+        ),
+    ] = None,
+    record: Annotated[
+        str,
+        Parameter(
+            help="Gates and states to look at, with commas between them. Default: c (h of a cell without it); without "
+            "--follow all gates."
+        ),
+    ] = "",
+    top: Annotated[int, Parameter(help="How many units to show.")] = 10,
+    worth: Annotated[
+        int, Parameter(help="Hold so many of the best at 0, one after the other; 0: none.")
+    ] = 3,
+    characters: Annotated[int, Parameter(help="Read at most so much of the text.")] = 100_000,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Save tokens, costs, marks and every value as a NumPy .npz file."),
+    ] = None,
+    opening: OpeningFlags = Opening(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """What units follow; `gatewise inspect units --help` says more."""
+    if out is not None and (os.path.lexists(out) or out.suffix != ".npz"):
+        raise OptionError(f"--out: expected a new .npz file, found {out}")
+    for name, value, least in (("top", top, 1), ("worth", worth, 0), ("characters", characters, 2)):
+        if value < least:
+            raise OptionError(
+                f"--{name}: expected a whole number of {least} or more, found {value}"
+            )
+    opened = open_run(run, opening, "read")
+    given = given_text(text)
+    if len(given) > characters:
+        screen.say(f"note: reading the first {characters:,} of {len(given):,} characters")
+    looked = _Look(opened, given[:characters], _names(opened, record, follow), follow)
+    if out is not None:
+        looked.save(out)
+    if follow is None:
+        _say_memory(looked, json=json)
+    else:
+        _say_followers(looked, top, worth, json=json)
+    return 0
+
+
+def _names(run: LanguageRun, record: str, follow: str | None) -> list[str]:
+    asked = [name.strip() for name in record.split(",") if name.strip()]
+    law = run.model.stack.directions()[0].law
+    if asked:
+        return asked
+    return ["c" if "c" in law.states else "h"] if follow else list(law.graph.gates)
+
+
+class _Look:
+    """A text that was read, and where the mark is."""
+
+    def __init__(
+        self, run: LanguageRun, text: str, names: Sequence[str], follow: str | None
+    ) -> None:
+        from gatewise.insight import marks, read_long
+
+        self.run, self.text, self.follow = run, text, follow
+        self.reading: LongReading = read_long(run, text, record=names)
+        self.where: Marks | None = None
+        if follow is not None:
+            ids = self.reading.ids
+            decoded = run.tokenizer.decode(ids)
+            try:
+                self.where = marks(decoded, follow, run.tokenizer.lengths(ids))
+            except OptionError as error:
+                raise OptionError(f"--follow: {error}") from None
+            if not self.where.any() or self.where.all():
+                count = int(self.where.sum())
+                raise DataError(
+                    f"--follow {follow}: expected tokens with it and without, found {count:,} of {len(ids):,} "
+                    "with it: choose another text or mark"
+                )
+
+    def save(self, out: Path) -> None:
+        import numpy as np
+
+        reading = self.reading
+        tokens = np.array([self.run.tokenizer.tokens[i] for i in reading.ids.tolist()])
+        arrays: dict[str, Any] = {"ids": reading.ids, "tokens": tokens, "nats": reading.nats}
+        if self.where is not None:
+            arrays["marks"] = self.where
+        try:
+            with open(out, "xb") as file:
+                np.savez(file, **(arrays | reading.record))
+        except OSError as error:
+            raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+
+
+def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:
+    from gatewise.insight import followers, worth
+
+    assert looked.where is not None
+    found = followers(looked.reading, looked.where, top)
+    values: list[Worth | None] = []
+    for one in found:
+        held = len(values) < count
+        values.append(
+            worth(looked.run, looked.text, looked.where, one.path, [one.unit], looked.reading)
+            if held
+            else None
+        )
+    if json:
+        screen.out_json(_document(looked, found, values))
+    else:
+        screen.out(_table(looked, found, values))
+
+
+def _table(looked: _Look, found: Sequence[Follower], values: Sequence[Worth | None]) -> str:
+    assert looked.where is not None
+    share = float(looked.where.mean())
+    head = f"{looked.follow}: {share:.1%} of {len(looked.where):,} tokens"
+    rows = [["", "unit", "score", "inside", "outside", "at 0: nats inside", "outside"]]
+    for one, value in zip(found, values, strict=True):
+        cells = ["", ""] if value is None else [f"{value.inside:+.4f}", f"{value.outside:+.4f}"]
+        means = [f"{one.score:+.3f}", f"{one.inside:+.3f}", f"{one.outside:+.3f}"]
+        rows.append([one.path, str(one.unit), *means, *cells])
+    lines = [head, screen.table(rows, indent="")]
+    first = next((value for value in values if value is not None), None)
+    if first is not None:
+        lines.append(
+            f"cost of the next token with no unit held: {first.before_inside:.4f} nats inside, "
+            f"{first.before_outside:.4f} outside"
+        )
+    return "\n".join(lines)
+
+
+def _document(
+    looked: _Look, found: Sequence[Follower], values: Sequence[Worth | None]
+) -> dict[str, Any]:
+    assert looked.where is not None
+    units = [
+        dataclasses.asdict(one) | ({"held": dataclasses.asdict(value)} if value is not None else {})
+        for one, value in zip(found, values, strict=True)
+    ]
+    return {
+        "run": str(looked.run.path),
+        "follow": looked.follow,
+        "tokens": len(looked.where),
+        "marked": int(looked.where.sum()),
+        "units": units,
+    }
+
+
+def _say_memory(looked: _Look, *, json: bool) -> None:
+    """Saturation of each gate, and how long units remember."""
+    from gatewise.insight import half_life, saturation
+
+    rows = [["", "units", "below .1", "above .9", "mean"]]
+    documents = []
+    for path, values in looked.reading.record.items():
+        mean, shares = f"{values.mean():+.3f}", ["", ""]
+        if values.min() >= 0 and values.max() <= 1:  # what opens and closes
+            low, high = saturation(values)
+            shares = [f"{low.mean():.1%}", f"{high.mean():.1%}"]
+            documents.append({"path": path, "below": low, "above": high})
+        rows.append([path, str(values.shape[1]), *shares, mean])
+    lines = [screen.table(rows, indent=""), "share of the time, mean of the units"]
+    for path, values in looked.reading.record.items():
+        if path.rpartition(".")[2] == "f":
+            lives = half_life(values)
+            order = lives.argsort()[::-1][:_LONGEST].tolist()
+            longest = ", ".join(f"{lives[k]:,.0f} (unit {k})" for k in order)
+            middle = float(sorted(lives.tolist())[len(lives) // 2])
+            lines.append(
+                f"{path}: half of it is forgotten in {middle:.1f} steps (median); longest: {longest}"
+            )
+            documents.append({"path": path, "half_life": lives})
+    if json:
+        screen.out_json({"run": str(looked.run.path), "gates": documents})
+    else:
+        screen.out("\n".join(lines))

@@ -1,0 +1,89 @@
+"""Units that follow something in a text, and what they are worth where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewise.insight.marks import Marks
+from gatewise.insight.reading import LongReading, read_long, selectivity
+from gatewise.probe import Control
+from gatewise.run import LanguageRun
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A unit, and how well it follows a mark.
+
+    Args:
+        path: of what was recorded: layers.0.c.
+        unit: from 0.
+        score: `selectivity`, -1 to 1.
+        inside, outside: its mean at steps with the mark, and at the others.
+    """
+
+    path: str
+    unit: int
+    score: float
+    inside: float
+    outside: float
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What holding units changes, in nats per token; the cost is that of the token that comes next.
+
+    Args:
+        inside, outside: mean change of the cost behind steps with the mark, and behind the others.
+        before_inside, before_outside: the costs without it.
+    """
+
+    inside: float
+    outside: float
+    before_inside: float
+    before_outside: float
+
+
+def followers(reading: LongReading, where: Marks, top: int = 10) -> list[Follower]:
+    """The units that follow a mark best, among all that was recorded."""
+    found = []
+    for path, values in reading.record.items():
+        scores = selectivity(values, where)
+        inside, outside = values[where].mean(0), values[~where].mean(0)
+        for unit in np.argsort(-np.abs(scores))[:top].tolist():
+            one = Follower(
+                path, unit, float(scores[unit]), float(inside[unit]), float(outside[unit])
+            )
+            found.append(one)
+    return sorted(found, key=lambda one: -abs(one.score))[:top]
+
+
+def worth(
+    run: LanguageRun,
+    text: str,
+    where: Marks,
+    path: str,
+    units: Sequence[int],
+    reading: LongReading,
+    value: float = 0.0,
+) -> Worth:
+    """What it costs to hold units of a gate or state at a value all through a text.
+
+    Args:
+        run, text: as they were read.
+        where: steps of interest.
+        path: layers.0.c.
+        units: which.
+        reading: the text without that, read with the same columns.
+        value: what they are held at; 0: off.
+    """
+    held = read_long(run, text, control=Control.set(path, value, units=list(units)))
+    behind = np.concatenate([[False], where[:-1]])
+    known = np.isfinite(reading.nats)
+    change = held.nats - reading.nats
+    sides = []
+    for costs in (change, reading.nats):
+        sides += [float(costs[known & behind].mean()), float(costs[known & ~behind].mean())]
+    return Worth(*sides)
