@@ -130,9 +130,9 @@ def test_a_planted_unit_is_found_and_its_worth_is_where_it_acts(run: Any) -> Non
         assert best.score == pytest.approx(1.0, abs=0.01)
         assert best.inside > best.outside
         plain = insight.read_long(run, text)
-        other = insight.worth(run, text, where, "layers.1.h", [3], plain)
+        other = insight.worth(run, text, where, [("layers.1.h", 3)], plain)
         assert (other.inside, other.outside) == pytest.approx((0.0, 0.0), abs=1e-6)
-        own = insight.worth(run, text, where, "layers.1.h", [2], plain)
+        own = insight.worth(run, text, where, [("layers.1.h", 2)], plain)
         assert own.inside != 0.0
     finally:
         model.load_state_dict(saved)
@@ -142,7 +142,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     called = gatewise("inspect", "units", trained, text, "--follow", "brackets", "--top", "3")
     assert called.status == 0, called.err
     assert "at 0: nats inside" in called.out
-    assert "layers.0.c" in called.out
+    assert "the first 3 together" in called.out
     gates = gatewise("inspect", "units", trained, text)
     assert "half of it is forgotten in" in gates.out
     out = tmp_path / "u.npz"

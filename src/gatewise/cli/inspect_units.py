@@ -45,7 +45,8 @@ def inspect_units(
     ] = "",
     top: Annotated[int, Parameter(help="How many units to show.")] = 10,
     worth: Annotated[
-        int, Parameter(help="Hold so many of the best at 0, one after the other; 0: none.")
+        int,
+        Parameter(help="Hold so many of the best at 0, one after the other and together; 0: none."),
     ] = 3,
     characters: Annotated[int, Parameter(help="Read at most so much of the text.")] = 100_000,
     out: Annotated[
@@ -130,53 +131,58 @@ def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:
 
     assert looked.where is not None
     found = followers(looked.reading, looked.where, top)
-    values: list[Worth | None] = []
-    for one in found:
-        held = len(values) < count
-        values.append(
-            worth(looked.run, looked.text, looked.where, one.path, [one.unit], looked.reading)
-            if held
-            else None
-        )
+    places = [(one.path, one.unit) for one in found]
+    sets = [[one] for one in places[:count]]
+    if count > 1:
+        sets.append(places[:count])
+    values = [worth(looked.run, looked.text, looked.where, s, looked.reading) for s in sets]
+    together = values.pop() if count > 1 else None
     if json:
-        screen.out_json(_document(looked, found, values))
+        screen.out_json(_document(looked, found, values, together))
     else:
-        screen.out(_table(looked, found, values))
+        screen.out(_table(looked, found, values, together))
 
 
-def _table(looked: _Look, found: Sequence[Follower], values: Sequence[Worth | None]) -> str:
+def _table(
+    looked: _Look, found: Sequence[Follower], values: Sequence[Worth], together: Worth | None
+) -> str:
     assert looked.where is not None
     share = float(looked.where.mean())
     head = f"{looked.follow}: {share:.1%} of {len(looked.where):,} tokens"
     rows = [["", "unit", "score", "inside", "outside", "at 0: nats inside", "outside"]]
-    for one, value in zip(found, values, strict=True):
-        cells = ["", ""] if value is None else [f"{value.inside:+.4f}", f"{value.outside:+.4f}"]
+    for k, one in enumerate(found):
+        cells = _change(values[k]) if k < len(values) else ["", ""]
         means = [f"{one.score:+.3f}", f"{one.inside:+.3f}", f"{one.outside:+.3f}"]
         rows.append([one.path, str(one.unit), *means, *cells])
+    if together is not None:
+        rows.append([f"the first {len(values)} together", "", "", "", "", *_change(together)])
     lines = [head, screen.table(rows, indent="")]
-    first = next((value for value in values if value is not None), None)
-    if first is not None:
+    if values:
         lines.append(
-            f"cost of the next token with no unit held: {first.before_inside:.4f} nats inside, "
-            f"{first.before_outside:.4f} outside"
+            f"cost of the next token with no unit held: {values[0].before_inside:.4f} nats inside, "
+            f"{values[0].before_outside:.4f} outside"
         )
     return "\n".join(lines)
 
 
+def _change(value: Worth) -> list[str]:
+    return [f"{value.inside:+.4f}", f"{value.outside:+.4f}"]
+
+
 def _document(
-    looked: _Look, found: Sequence[Follower], values: Sequence[Worth | None]
+    looked: _Look, found: Sequence[Follower], values: Sequence[Worth], together: Worth | None
 ) -> dict[str, Any]:
     assert looked.where is not None
-    units = [
-        dataclasses.asdict(one) | ({"held": dataclasses.asdict(value)} if value is not None else {})
-        for one, value in zip(found, values, strict=True)
-    ]
+    units = [dataclasses.asdict(one) for one in found]
+    for one, value in zip(units, values, strict=False):
+        one["held"] = dataclasses.asdict(value)
     return {
         "run": str(looked.run.path),
         "follow": looked.follow,
         "tokens": len(looked.where),
         "marked": int(looked.where.sum()),
         "units": units,
+        "held_together": None if together is None else dataclasses.asdict(together),
     }
 
 

@@ -64,22 +64,24 @@ def worth(
     run: LanguageRun,
     text: str,
     where: Marks,
-    path: str,
-    units: Sequence[int],
+    units: Sequence[tuple[str, int]],
     reading: LongReading,
     value: float = 0.0,
 ) -> Worth:
-    """What it costs to hold units of a gate or state at a value all through a text.
+    """What it costs to hold units at a value all through a text, all of them together.
 
     Args:
         run, text: as they were read.
         where: steps of interest.
-        path: layers.0.c.
-        units: which.
+        units: which, each as the path of its gate or state, such as layers.0.c, and its number.
         reading: the text without that, read with the same columns.
         value: what they are held at; 0: off.
     """
-    held = read_long(run, text, control=Control.set(path, value, units=list(units)))
+    control = Control()
+    for path in dict.fromkeys(path for path, _ in units):
+        own = [unit for other, unit in units if other == path]
+        control |= Control.set(path, value, units=own)
+    held = read_long(run, text, control=control)
     behind = np.concatenate([[False], where[:-1]])
     known = np.isfinite(reading.nats)
     change = held.nats - reading.nats
