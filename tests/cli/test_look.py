@@ -13,6 +13,7 @@ import pytest
 
 import gatewise as gw
 from gatewise.cli import evaluate
+from gatewise.insight.colours import page
 from gatewise.text import corpora
 from gatewise.text.batches import picture
 
@@ -110,6 +111,36 @@ def test_gates_over_a_text(gatewise: Any, trained: Path, tmp_path: Path) -> None
     assert found["nats"][0] is None
     assert found["nats"][1:] == pytest.approx(expected.nats[1:].tolist())
     assert "exists" in gatewise(*words, "--out", out).line
+
+
+def test_a_text_coloured_by_a_unit(
+    gatewise: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("inspect", "read", trained, "def gate:", "--unit", "layers.0.c:3")
+    assert gatewise(*words, "--html", tmp_path / "u.html").status == 0
+    made = (tmp_path / "u.html").read_text()
+    assert made.count("<span style=") == 9
+    assert ">&lt;</span>" in page(["<"], [1.0], "a & b")
+    assert "\x1b[" not in gatewise(*words).out
+    monkeypatch.setattr("gatewise.cli.screen.is_terminal", lambda stream=None: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    painted = gatewise(*words).out
+    assert painted.count("\x1b[38;2;0;0;0;48;2;") == 9
+    for given, said in (("layers.0.c", "expected a path and a number"), ("c:1", "a whole path")):
+        assert said in gatewise("inspect", "read", trained, "a", "--unit", given).err
+    assert "a unit from 0 to 63" in gatewise(*words[:4], "--unit", "layers.0.c:64").err
+    assert "expected --unit" in gatewise(*words[:4], "--html", tmp_path / "x.html").line
+
+
+def test_gates_as_a_picture(gatewise: Any, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
+    picture = tmp_path / "gates.svg"
+    words = ("inspect", "read", trained, "def gate", "--record", "f,c")
+    assert gatewise(*words, "--plot", picture).status == 0
+    drawn = picture.read_text()
+    assert drawn.count("<image") >= 2
+    assert "layers.0.c, unit" in drawn
+    assert "expected --record" in gatewise(*words[:4], "--plot", tmp_path / "b.svg").line
 
 
 def test_wrong_use_of_read(gatewise: Any, trained: Path) -> None:

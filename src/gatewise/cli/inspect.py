@@ -19,7 +19,7 @@ INSPECTIONS = {
     "goes with them.",
     "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
     "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
-    "mean over the units; --out saves every value.",
+    "mean over the units; --out saves every value, --plot draws them, --unit colours the text by one.",
     "units": "Which units follow something in a text, and what they are worth there.\n\n"
     "--follow names it: brackets, quotes, indentation, ..., or a regular expression between slashes. Units are ranked "
     "by how well each alone tells those tokens from the others; the best are held at 0, and the cost of the next token "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gatewise.cli import screen
+from gatewise.cli import gallery, plots, screen
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     ControlFile,
@@ -26,7 +26,7 @@ from gatewise.errors import FailedError, OptionError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gatewise.run import Reading
+    from gatewise.run import LanguageRun, Reading
 
 
 def inspect_read(
@@ -43,6 +43,19 @@ def inspect_read(
     out: Annotated[
         Path | None, Parameter(help="Save tokens, costs and every value as a NumPy .npz file.")
     ] = None,
+    unit: Annotated[
+        str | None,
+        Parameter(help="Colour the text by a unit: layers.0.c:17. On a terminal, and with --html."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        Parameter(
+            help="Draw what was recorded, units by time, with the tokens (.png, .svg, .pdf)."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, Parameter(help="Write the text coloured by --unit as a page.")
+    ] = None,
     opening: OpeningFlags = Opening(),  # noqa: B008
     control: ControlFile = None,
     json: Json = False,
@@ -52,8 +65,12 @@ def inspect_read(
 
     if out is not None and os.path.lexists(out):
         raise OptionError(f"{out} exists: expected a new file, choose another --out")
-    acting = read_control(control)
     names = [name.strip() for name in record.split(",") if name.strip()]
+    _check_pictures(names, unit, plot, html)
+    place = None if unit is None else _place(unit)
+    if place is not None and place[0] not in names:
+        names.append(place[0])
+    acting = read_control(control)
     opened = open_run(run, opening, "read")
     reading = opened.read(
         prompt_text(text) or "",
@@ -68,7 +85,71 @@ def inspect_read(
         screen.out_json(_document(reading))
     else:
         screen.out(_table(reading))
+    if place is not None:
+        _colour(opened, reading, place, html, on_screen=not json)
+    if plot is not None:
+        from gatewise.plots import gates, save
+
+        recorded = {path: values[:, 0].float() for path, values in (reading.record or {}).items()}
+        save(gates(reading.tokens, recorded), plot)
+        screen.say(f"drawn: {plot}")
     return 0
+
+
+def _check_pictures(
+    names: list[str], unit: str | None, plot: Path | None, html: Path | None
+) -> None:
+    """Refuse what cannot be drawn, before anything is read."""
+    if plot is not None:
+        plots.check(plot)
+        if not names and unit is None:
+            raise OptionError("--plot: expected --record to say what to draw, found none")
+    if html is not None:
+        gallery.check(html)
+        if unit is None:
+            raise OptionError("--html: expected --unit to say what colours the text, found none")
+
+
+def _place(unit: str) -> tuple[str, int]:
+    """layers.0.c:17 as its path and number."""
+    path, colon, number = unit.rpartition(":")
+    if not colon or not path or not number.isdecimal():
+        raise OptionError(f"--unit: expected a path and a number as layers.0.c:17, found {unit!r}")
+    return path, int(number)
+
+
+def _colour(
+    opened: LanguageRun,
+    reading: Reading,
+    place: tuple[str, int],
+    html: Path | None,
+    on_screen: bool,
+) -> None:
+    """The text coloured by a unit: on a terminal, into a page."""
+    from gatewise.insight.colours import page, terminal
+
+    path, number = place
+    record: dict[str, Tensor] = reading.record or {}
+    if path not in record:
+        raise OptionError(
+            f"--unit: expected a whole path, one of {', '.join(record)}, found {path!r}"
+        )
+    units = record[path].shape[-1]
+    if number >= units:
+        raise OptionError(
+            f"--unit: expected a unit from 0 to {units - 1} of {path}, found {number}"
+        )
+    values = record[path][:, 0, number].float().tolist()
+    tokens = [opened.tokenizer.decode([one]) for one in reading.ids.tolist()]
+    if on_screen and screen.is_terminal() and not os.environ.get("NO_COLOR"):
+        screen.out(terminal([screen.visible(token) for token in tokens], values))
+    if html is not None:
+        try:
+            with open(html, "x", encoding="utf-8") as file:
+                file.write(page(tokens, values, f"{path}, unit {number}"))
+        except OSError as error:
+            raise FailedError(f"{html}: cannot write it: {error.strerror}") from None
+        screen.say(f"written: {html}")
 
 
 def _means(reading: Reading) -> dict[str, list[float]]:

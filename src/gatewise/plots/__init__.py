@@ -2,5 +2,6 @@
 
 from gatewise.plots.figures import save
 from gatewise.plots.flow import matrix, profiles, spectrum
+from gatewise.plots.gates import gates
 
-__all__ = ["matrix", "profiles", "save", "spectrum"]
+__all__ = ["gates", "matrix", "profiles", "save", "spectrum"]
