@@ -38,7 +38,7 @@ def test_combined_is_four_parts_naive_and_one_part_mix() -> None:
     assert abs(counts[Hardness(1, 1)] - expected) < 4 * np.sqrt(expected * (1 - expected / 3000))
 
 
-@pytest.mark.parametrize("name", ["naive", "combined"])
+@pytest.mark.parametrize("name", ["naive", "combined", "mastery"])
 def test_it_climbs_first_in_length_then_in_nesting(name: str) -> None:
     now, path, moves = start(name, TARGET), [], []
     for _ in range(7):
@@ -80,6 +80,23 @@ def test_it_stalls_when_it_is_worse_than_five_evaluations_ago() -> None:
 def test_accuracy_in_training_can_say_that_it_stalls() -> None:
     assert _moves([0.1] * 6, train=[0.9, 0.8, 0.8, 0.8, 0.8, 0.7])[-1] == "harder"
     assert _moves([0.6, 0.1, 0.1, 0.1, 0.1, 0.1], train=[0.5] * 6) == ["stay"] * 6
+
+
+def test_mastery_leaves_a_stage_when_it_is_passed_or_has_long_been_level() -> None:
+    now = start("mastery", TARGET)
+    for figure in [0.5, 0.4] * 10 + [0.4, 0.51] * 9 + [0.4]:  # twenty, and nineteen no better
+        now, move = now.after(figure)
+        assert move == "stay"
+    assert now.after(0.9)[1] == "stay"  # on average better
+    assert now.after(0.41)[1] == "harder"
+    assert start("mastery", TARGET).after(0.96)[1] == "harder"
+
+
+def test_mastery_goes_back_to_what_was_reached() -> None:
+    now, _ = start("mastery", TARGET).after(0.96)
+    counts = _drawn(now)
+    assert set(counts) == {(1, 1), (2, 1)}
+    assert abs(counts[Hardness(1, 1)] - 300) < 70
 
 
 @pytest.mark.parametrize("name", CURRICULA)

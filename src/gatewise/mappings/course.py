@@ -62,7 +62,8 @@ class CourseOptions:
     """Of the other tasks: digits of a number."""
 
     curriculum: str = "combined"
-    """baseline (always the hardest), naive (step by step), mix (any), combined (naive, and some of mix)."""
+    """baseline (always the hardest), naive (step by step), mix (any), combined (naive, and some
+    of mix), mastery (step by step, each learnt before the next)."""
 
     reverse_input: bool = False
     """Show what is read backwards."""

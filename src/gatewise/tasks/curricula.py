@@ -22,6 +22,9 @@ PASSED = 0.95
 PATIENCE = 5
 """Evaluations after which accuracy must not be worse than so many evaluations ago."""
 
+LONG = 20
+"""Evaluations of two spans, of which the later must not be worse on average, where a stage waits to be passed."""
+
 Move = Literal["stay", "harder", "settle"]
 
 
@@ -37,7 +40,8 @@ class Curriculum:
         name: in `CURRICULA`.
         target: the hardness to be reached.
         current: the hardness of its stage: of validation, and of most examples of naive and combined.
-        figures: the accuracies of this stage so far, by which it is seen that it stalls; the last five.
+        figures: the accuracies of this stage so far, by which it is seen that it stalls; the last five, or of a
+            kind that waits the last forty.
     """
 
     name: str
@@ -53,7 +57,7 @@ class Curriculum:
         """The curriculum after an evaluation, and what has happened.
 
         A stage is over when validation accuracy exceeds 0.95, or when it stalls: accuracy is below that
-        of five evaluations ago. The next stage is one longer; after the greatest length, one deeper and
+        of five evaluations ago; of mastery, the mean of twenty evaluations is not above that of the twenty before. The next stage is one longer; after the greatest length, one deeper and
         of length 1 again. At the last stage "settle" says: multiply the rate by 0.8.
 
         Args:
@@ -67,9 +71,12 @@ class Curriculum:
         for one in (valid, figure):
             if not 0 <= one <= 1:
                 raise OptionError(f"expected an accuracy from 0 to 1, found {one}")
+        waits = CURRICULA[self.name].waits
         stalls = len(self.figures) >= PATIENCE and figure < self.figures[-PATIENCE]
+        if waits:
+            stalls = _levelled((*self.figures, figure))
         if not (valid > PASSED or stalls):
-            kept = (*self.figures, figure)[-PATIENCE:]
+            kept = (*self.figures, figure)[-(2 * LONG if waits else PATIENCE) :]
             return dataclasses.replace(self, figures=kept), "stay"
         harder = self._next()
         move: Move = "settle" if harder == self.current else "harder"
@@ -89,6 +96,13 @@ class Curriculum:
             "current": list(self.current),
             "figures": list(self.figures),
         }
+
+
+def _levelled(figures: tuple[float, ...]) -> bool:
+    """Whether the last evaluations are on average no better than those before them."""
+    if len(figures) < 2 * LONG:
+        return False
+    return sum(figures[-LONG:]) <= sum(figures[-2 * LONG : -LONG])
 
 
 def start(name: str, target: Hardness) -> Curriculum:
@@ -126,7 +140,7 @@ def _hardness(stored: Any) -> Hardness:
     return Hardness(int(length), int(nesting))
 
 
-# ---------------------------------------------------------------------------- the four
+# ---------------------------------------------------------------------------- the ways to choose
 
 
 def _current(curriculum: Curriculum, rng: np.random.Generator) -> Hardness:
@@ -146,6 +160,13 @@ def _combined(curriculum: Curriculum, rng: np.random.Generator) -> Hardness:
     return _mixed(curriculum, rng) if rng.integers(5) == 0 else curriculum.current
 
 
+def _reached(curriculum: Curriculum, rng: np.random.Generator) -> Hardness:
+    """Four of five of the stage, one of any hardness up to it, so that nothing is forgotten."""
+    if rng.integers(5):
+        return curriculum.current
+    return _mixed(dataclasses.replace(curriculum, target=curriculum.current), rng)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A way to choose.
@@ -154,11 +175,13 @@ class Kind:
         summary: in one line, for people.
         draw: the hardness of an example.
         climbs: whether it starts at (1, 1); else its one stage is the target.
+        waits: whether a stage is left only when it is passed, or has been level for long.
     """
 
     summary: str
     draw: Callable[[Curriculum, np.random.Generator], Hardness]
     climbs: bool
+    waits: bool = False
 
 
 CURRICULA: dict[str, Kind] = {
@@ -166,6 +189,12 @@ CURRICULA: dict[str, Kind] = {
     "naive": Kind("step by step up to the target", _current, climbs=True),
     "mix": Kind("any hardness up to the target, equally often", _mixed, climbs=False),
     "combined": Kind("four parts naive, one part mix", _combined, climbs=True),
+    "mastery": Kind(
+        "step by step, each learnt before the next; not in the paper",
+        _reached,
+        climbs=True,
+        waits=True,
+    ),
 }
 
 __all__ = ["CURRICULA", "Curriculum", "Kind", "Move", "from_json", "start"]
