@@ -222,3 +222,12 @@ def test_refusals() -> None:
             TrainOptions(steps=1),
         )
     assert Hardness(2, 2) == CourseOptions().target()
+
+
+def test_mastery_does_not_wait_for_a_stage_that_cannot_be_judged() -> None:
+    """Of the sums of one digit nine are held out; a net that knows the others may not know them."""
+    options = CourseOptions(task="addition", digits=3, curriculum="mastery", valid_examples=200)
+    course = Course(options, 1)
+    nothing = AnswerTally(stage={"stage_accuracy": 0.0})
+    assert course.after(nothing) == "curriculum: length 1, nesting 1 -> length 2, nesting 1"
+    assert course.after(nothing) is None
