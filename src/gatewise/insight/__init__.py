@@ -1,6 +1,7 @@
 """What is seen and measured in a trained model: one module a question."""
 
 from gatewise.insight.marks import MARKS, marks
+from gatewise.insight.points import Plane, SlowPoints, principal_plane, slow_points
 from gatewise.insight.reading import LongReading, half_life, read_long, saturation, selectivity
 from gatewise.insight.sensitivity import Sensitivity, sensitivity, untrained
 from gatewise.insight.units import Follower, Worth, followers, worth
@@ -9,15 +10,19 @@ __all__ = [
     "MARKS",
     "Follower",
     "LongReading",
+    "Plane",
     "Sensitivity",
+    "SlowPoints",
     "Worth",
     "followers",
     "half_life",
     "marks",
+    "principal_plane",
     "read_long",
     "saturation",
     "selectivity",
     "sensitivity",
+    "slow_points",
     "untrained",
     "worth",
 ]

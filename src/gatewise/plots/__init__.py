@@ -3,5 +3,6 @@
 from gatewise.plots.figures import save
 from gatewise.plots.flow import matrix, profiles, spectrum
 from gatewise.plots.gates import gates
+from gatewise.plots.paths import paths
 
-__all__ = ["gates", "matrix", "profiles", "save", "spectrum"]
+__all__ = ["gates", "matrix", "paths", "profiles", "save", "spectrum"]

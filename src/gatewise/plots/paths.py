@@ -1,0 +1,65 @@
+"""Paths of states in the plane or space in which they differ most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gatewise.errors import OptionError
+from gatewise.plots.figures import COLOURS, new
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gatewise.insight import Plane, SlowPoints
+
+
+def paths(
+    plane: Plane,
+    states: Tensor,
+    classes: Sequence[str] | None = None,
+    slow: SlowPoints | None = None,
+) -> Any:
+    """States over time on the first two or three axes of a plane, a line a sequence.
+
+    Args:
+        plane: of two or three dimensions.
+        states: (T, B, S).
+        classes: of each sequence: its colour. Default: colours say the time, from dark to light.
+        slow: points to mark: filled where they attract, hollow where a direction grows.
+    Returns:
+        A matplotlib Figure.
+    Raises:
+        OptionError: the plane has another number of dimensions.
+    """
+    dimensions = len(plane.axes)
+    if dimensions not in (2, 3):
+        raise OptionError(f"paths: expected a plane of 2 or 3 dimensions, found {dimensions}")
+    figure = new(6, 5)
+    axes = figure.add_subplot(projection="3d") if dimensions == 3 else figure.add_subplot()
+    points = plane.project(states.double().cpu().to(plane.mean)).double().cpu().numpy()
+    if classes is None:
+        for column in range(points.shape[1]):
+            axes.plot(*points[:, column].T, color="#bbbbbb", linewidth=0.5, zorder=1)
+        times = [t for t in range(len(points)) for _ in range(points.shape[1])]
+        flat = points.reshape(-1, dimensions)
+        shown = axes.scatter(*flat.T, c=times, cmap="viridis", s=6, zorder=2)
+        figure.colorbar(shown, ax=axes, label="time, steps", shrink=0.7)
+    else:
+        names = list(dict.fromkeys(classes))
+        for name in names:
+            colour = COLOURS[names.index(name) % len(COLOURS)]
+            for column in [k for k, one in enumerate(classes) if one == name]:
+                axes.plot(*points[:, column].T, color=colour, linewidth=0.8, alpha=0.7)
+            axes.plot([], [], color=colour, label=name)
+        axes.legend(frameon=False, fontsize=8)
+    if slow is not None and len(slow):
+        places = plane.project(slow.states.to(plane.mean)).double().cpu().numpy()
+        for place, growing in zip(places, slow.unstable.tolist(), strict=True):
+            face = "none" if growing else "#000000"
+            axes.scatter(
+                *place[:, None], s=60, marker="o", facecolors=face, edgecolors="#000000", zorder=3
+            )
+    for which, share in zip("xyz", plane.shares.tolist(), strict=False):
+        axes.set(**{f"{which}label": f"component, {share:.0%} of the variance"})
+    return figure
