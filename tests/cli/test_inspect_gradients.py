@@ -12,7 +12,10 @@ import torch
 
 import gatewise as gw
 from gatewise import gradients
+from gatewise.cli.watching import GradientWatcher
 from gatewise.insight import sensitivity, untrained
+from gatewise.mappings import LanguageModelOptions, StreamOptions
+from gatewise.train import TextOptions, TrainOptions, language_learner
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,48 @@ def test_bad_input_is_one_clear_line(
     called = gatewise("inspect", "gradients", trained, *given)
     assert called.status == 2
     assert said in called.line
+
+
+def test_watching_gradients_in_training(gatewise: Any, text: Path, tmp_path: Path) -> None:
+    words = ["train", "lm", text, "--preset", "tiny", "--cell", "rnn_tanh", "--log-every", "10"]
+    words += ["--schedule", "constant", "--steps"]
+    plain, watched = tmp_path / "plain", tmp_path / "watched"
+    assert gatewise(*words, "40", "--out", plain).status == 0
+    called = gatewise(*words, "20", "--out", watched, "--watch", "gradients")
+    assert called.status == 0, called.err
+    assert called.err.count("the cost looks back") <= 1
+    again = gatewise(
+        "train", "lm", text, "--out", watched, "--resume", "--steps", "40", "--watch", "gradients"
+    )
+    assert again.status == 0, again.err
+    lines = [json.loads(line) for line in (watched / "gradients.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30, 40]
+    assert all(len(line["norms"]) == 33 for line in lines)
+    assert all(line["clipped"] == (line["gradient_norm"] > 1.0) for line in lines)
+    one, two = (gw.load(folder, "latest").model.state_dict() for folder in (plain, watched))
+    for name, value in one.items():  # looking changed nothing
+        assert torch.equal(value, two[name]), name
+    called = gatewise(*words, "1", "--watch", "x", "--out", tmp_path / "other")
+    assert "--watch: expected gradients" in called.line
+
+
+def test_a_warning_says_what_to_do(text: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    learner = language_learner(
+        TextOptions().corpus([str(text)]),
+        LanguageModelOptions(cell="rnn_relu", hidden_size=8),
+        StreamOptions(batch_size=4, bptt=32),
+        TrainOptions(steps=1),
+    )
+    watcher = GradientWatcher(learner, tmp_path, 1.0, said.append)
+    weight = learner.model.stack.weight_hh_l0
+    for scale, words in ((0.1, "a gated cell"), (1.2, "lower --clip-norm or --lr")):
+        with torch.no_grad():
+            for parameter in learner.model.stack.parameters():
+                parameter.mul_(0.01)
+            learner.model.stack.bias_ih_l0.fill_(0.1)  # every unit is on
+            weight.copy_(scale * torch.eye(8))
+        for step in (1, 2):
+            watcher.logged({"kind": "train", "step": step, "gradient_norm": 0.5})
+        assert len(said) == 1
+        assert words in said.pop()

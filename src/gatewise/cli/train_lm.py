@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -13,7 +14,8 @@ from cyclopts import Parameter
 from gatewise.cli import screen, settings, training
 from gatewise.cli.options import Engine, Json, flags_of
 from gatewise.cli.training import Chosen, ConfigFile, Form, Out, Resume, check_folder, show_result
-from gatewise.cli.watching import SampleWatcher, Write
+from gatewise.cli.watching import GradientWatcher, SampleWatcher, Write
+from gatewise.errors import OptionError
 from gatewise.mappings import LanguageLearner, LanguageModelOptions, StreamOptions
 from gatewise.text.corpora import Corpus
 from gatewise.train import (
@@ -34,6 +36,9 @@ FORM = Form(
     },
     "char",
 )
+
+WATCHED = "gradients"
+"""What --watch can follow."""
 
 OFTEN, LITTLE = 8, 0.2
 """Passes over a text from which on a model learns it by heart, with less dropout than that."""
@@ -77,6 +82,13 @@ def train_lm(
     config: ConfigFile = None,
     resume: Resume = False,
     engine: Engine = "auto",
+    watch: Annotated[
+        str | None,
+        Parameter(
+            help="gradients: at each line of the log, how far back the model looks, into gradients.jsonl; warns "
+            "where they vanish or explode."
+        ),
+    ] = None,
     json: Json = False,
     text: Annotated[TextFlags, Parameter(name="*")] = TextFlags(),  # noqa: B008
     model: Annotated[ModelFlags, Parameter(name="*")] = ModelFlags(),  # noqa: B008
@@ -85,13 +97,16 @@ def train_lm(
 ) -> int:
     """Train a language model on your texts; `gatewise train lm --help` says more."""
     check_folder(out, resume=resume)
+    if watch not in (None, WATCHED):
+        raise OptionError(f"--watch: expected {WATCHED}, found {watch!r}")
     flags = (text, model, streams, training)
     chosen = FORM.settings(Settings, FORM.values(out if resume else None, preset, config, flags))
     chosen.validate()
     corpus = chosen.text.corpus(data)
     say_corpus(corpus)
     learner = language_learner(corpus, chosen.model, chosen.streams, chosen.training, engine=engine)
-    result = run_training(learner, chosen, out, resume=resume)
+    watching = partial(GradientWatcher, learner, out, chosen.training.clip_norm) if watch else None
+    result = run_training(learner, chosen, out, resume=resume, watch=watching)
     if json:
         screen.out_json(result.to_dict())
     else:

@@ -3,7 +3,13 @@
 from gatewise.insight.marks import MARKS, marks
 from gatewise.insight.points import Plane, SlowPoints, principal_plane, slow_points
 from gatewise.insight.reading import LongReading, half_life, read_long, saturation, selectivity
-from gatewise.insight.sensitivity import Sensitivity, sensitivity, untrained
+from gatewise.insight.sensitivity import (
+    Sensitivity,
+    profile_of,
+    sensitivity,
+    untrained,
+    windows_of,
+)
 from gatewise.insight.units import Follower, Worth, followers, worth
 
 __all__ = [
@@ -18,11 +24,13 @@ __all__ = [
     "half_life",
     "marks",
     "principal_plane",
+    "profile_of",
     "read_long",
     "saturation",
     "selectivity",
     "sensitivity",
     "slow_points",
     "untrained",
+    "windows_of",
     "worth",
 ]

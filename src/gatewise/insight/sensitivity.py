@@ -73,7 +73,26 @@ def sensitivity(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise OptionError(f"{name}: expected a whole number of 1 or more, found {value!r}")
     model = run.model if model is None else model
-    tokens = _windows(run, text, lags, windows).to(model.device)
+    ids: np.ndarray[Any, np.dtype[np.int64]] = np.asarray(run.tokenizer.encode(text), np.int64)
+    tokens = windows_of(ids, lags, windows).to(model.device)
+    found, x = profile_of(model, tokens, layer=layer, wrt=wrt)
+    if not exponents and not spectrum:
+        return found
+    with evaluating(model):
+        return _with_dynamics(found, model, x, exponents, spectrum)
+
+
+def profile_of(
+    model: LanguageModel, tokens: Tensor, *, layer: int = -1, wrt: str = "state"
+) -> tuple[Sensitivity, Tensor]:
+    """The sensitivity along windows of tokens, and what the stack read in their later halves.
+
+    Args:
+        model: whose; its mode, its gradients and the random numbers stay as they are.
+        tokens: (2 lags + 2, windows); the first `lags` are only read.
+        layer, wrt: whose state.
+    """
+    lags = (len(tokens) - 2) // 2
     before, inside, targets = tokens[:lags], tokens[lags:-1], tokens[lags + 1 :]
     with evaluating(model):
         with torch.no_grad():
@@ -89,10 +108,7 @@ def sensitivity(
             wrt=wrt,
             state=state,
         )
-        found = Sensitivity(profile, tokens.shape[1], nats)
-        if not exponents and not spectrum:
-            return found
-        return _with_dynamics(found, model, x, exponents, spectrum)
+    return Sensitivity(profile, tokens.shape[1], nats), x
 
 
 def _with_dynamics(
@@ -116,9 +132,12 @@ def _with_dynamics(
     )
 
 
-def _windows(run: LanguageRun, text: str, lags: int, count: int) -> Tensor:
-    """(2 lags + 2, windows) tokens, evenly from the text."""
-    ids: np.ndarray[Any, np.dtype[np.int64]] = np.asarray(run.tokenizer.encode(text), np.int64)
+def windows_of(ids: np.ndarray[Any, np.dtype[Any]], lags: int, count: int) -> Tensor:
+    """(2 lags + 2, windows) of tokens, evenly from all.
+
+    Raises:
+        DataError: there are fewer tokens than one window takes.
+    """
     size = 2 * lags + 2
     if len(ids) < size:
         raise DataError(
@@ -126,7 +145,8 @@ def _windows(run: LanguageRun, text: str, lags: int, count: int) -> Tensor:
             f"{len(ids):,}: give a longer text, or fewer lags"
         )
     starts = np.unique(np.linspace(0, len(ids) - size, count).astype(np.int64))
-    return torch.from_numpy(np.stack([ids[k : k + size] for k in starts], axis=1))
+    columns = [np.asarray(ids[k : k + size], np.int64) for k in starts]
+    return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def untrained(run: LanguageRun) -> LanguageModel:
