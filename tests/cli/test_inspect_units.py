@@ -143,6 +143,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     assert called.status == 0, called.err
     assert "at 0: nats inside" in called.out
     assert "the first 3 together" in called.out
+    assert "all units of layers.0.c together" in called.out
     gates = gatewise("inspect", "units", trained, text)
     assert "half of it is forgotten in" in gates.out
     out = tmp_path / "u.npz"

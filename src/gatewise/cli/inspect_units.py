@@ -17,7 +17,7 @@ from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.errors import DataError, FailedError, OptionError
 
 if TYPE_CHECKING:
-    from gatewise.insight import Follower, LongReading, Worth
+    from gatewise.insight import Follower, LongReading, Probe, Worth
     from gatewise.insight.marks import Marks
     from gatewise.run import LanguageRun
 
@@ -111,6 +111,16 @@ class _Look:
                     "with it: choose another text or mark"
                 )
 
+    def probes(self) -> dict[str, Probe]:
+        """What all units of each gate or state together say of the mark; none where a half has but one side."""
+        from gatewise.insight import probe
+
+        assert self.where is not None
+        half = len(self.where) // 2
+        if not 0 < self.where[:half].sum() < half:
+            return {}
+        return {path: probe(values, self.where) for path, values in self.reading.record.items()}
+
     def save(self, out: Path) -> None:
         import numpy as np
 
@@ -157,12 +167,20 @@ def _table(
     if together is not None:
         rows.append([f"the first {len(values)} together", "", "", "", "", *_change(together)])
     lines = [head, screen.table(rows, indent="")]
+    lines += [_probed(path, one) for path, one in looked.probes().items()]
     if values:
         lines.append(
             f"cost of the next token with no unit held: {values[0].before_inside:.4f} nats inside, "
             f"{values[0].before_outside:.4f} outside"
         )
     return "\n".join(lines)
+
+
+def _probed(path: str, found: Probe) -> str:
+    return (
+        f"all units of {path} together (a linear probe, on the second half): right on {found.accuracy:.1%} of "
+        f"the tokens, on {found.balanced:.1%} on average of those with and without it (always the more frequent: {found.most_frequent:.1%})"
+    )
 
 
 def _change(value: Worth) -> list[str]:
@@ -182,6 +200,14 @@ def _document(
         "tokens": len(looked.where),
         "marked": int(looked.where.sum()),
         "units": units,
+        "probes": {
+            path: {
+                "accuracy": one.accuracy,
+                "balanced": one.balanced,
+                "most_frequent": one.most_frequent,
+            }
+            for path, one in looked.probes().items()
+        },
         "held_together": None if together is None else dataclasses.asdict(together),
     }
 

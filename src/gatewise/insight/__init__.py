@@ -2,6 +2,7 @@
 
 from gatewise.insight.marks import MARKS, marks
 from gatewise.insight.points import Plane, SlowPoints, principal_plane, slow_points
+from gatewise.insight.probes import Probe, probe
 from gatewise.insight.reading import LongReading, half_life, read_long, saturation, selectivity
 from gatewise.insight.sensitivity import (
     Sensitivity,
@@ -17,6 +18,7 @@ __all__ = [
     "Follower",
     "LongReading",
     "Plane",
+    "Probe",
     "Sensitivity",
     "SlowPoints",
     "Worth",
@@ -24,6 +26,7 @@ __all__ = [
     "half_life",
     "marks",
     "principal_plane",
+    "probe",
     "profile_of",
     "read_long",
     "saturation",
