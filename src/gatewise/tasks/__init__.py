@@ -1,4 +1,5 @@
-"""Data sets, generated and read: programs to execute, pairs, captions, series, names.
+"""Data sets, generated and read: programs to execute, tasks of memory, pairs, captions, series,
+names.
 
 The names are those of the modules, which load on first use: `gatewise.tasks.programs.sample`, ...
 """
