@@ -51,6 +51,7 @@ VERBS = (
         "gatewise.cli.inspect:app",
         "Look inside: batches, gates over a text, gradients through time, what was learned by heart.",
     ),
+    Verb("tasks", "gatewise.cli.tasks:tasks", "The memory suite: its tasks, protocols, examples."),
     Verb(
         "bench", "gatewise.cli.bench:app", "Speed and memory beside torch and ONNX Runtime, here."
     ),

@@ -1,0 +1,111 @@
+"""`gatewise tasks`: the memory suite, each task's protocol, and examples of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.cli import screen
+from gatewise.cli.options import Json, with_flag_names
+from gatewise.errors import OptionError
+
+if TYPE_CHECKING:  # only a name: the page of help must not wait for torch
+    from gatewise.tasks.memory import MemoryTask
+
+_WIDEST = 60
+"""Steps of an example that are shown; of a longer one both ends."""
+
+
+def tasks(
+    name: Annotated[str | None, Parameter(help="A task. Without: all of them.")] = None,
+    /,
+    *,
+    length: Annotated[
+        str | None, Parameter(help="A level or a length of the task; default: its first.")
+    ] = None,
+    n: Annotated[int, Parameter(alias="-n", help="Examples to show.")] = 3,
+    part: Annotated[str, Parameter(help="train, valid or test; they share no sequence.")] = "train",
+    seed: Annotated[int, Parameter(help="Of the examples.")] = 1,
+    json: Json = False,
+) -> int:
+    """List the tasks of the memory suite with their published protocols, or show examples of one."""
+    from gatewise.tasks.memory import TASKS, open_task
+
+    if name is None:
+        if length is not None:
+            raise OptionError("--length: expected NAME before it, found no task")
+        if json:
+            screen.out_json([_described(each) for each in TASKS.values()])
+        else:
+            screen.out("\n\n".join(_text(each) for each in TASKS.values()))
+        return 0
+    task = open_task(name, length)
+    try:
+        found = _examples(task, n, part, seed)
+    except OptionError as error:
+        raise with_flag_names(_renamed(error), ("n", "seed")) from None
+    if json:
+        screen.out_json(_described(type(task)) | {"length": task.length, "examples": found})
+    else:
+        screen.out(_text(type(task)))
+        screen.out(f"\nexamples of {task.name} {task.length}, {part}\n\n{_shown(task, found)}")
+    return 0
+
+
+def _renamed(error: OptionError) -> OptionError:
+    """A batch's `size` is the flag -n."""
+    return OptionError(str(error).replace("size: expected", "n: expected", 1))
+
+
+def _examples(task: MemoryTask, count: int, part: str, seed: int) -> list[dict[str, Any]]:
+    """Inputs and targets of the first examples, a word a step."""
+    batch = task.batch(part, 0, count, seed=seed)
+    return [
+        dict(zip(("inputs", "targets"), task.shown(batch, k), strict=True)) for k in range(count)
+    ]
+
+
+def _described(task: type[MemoryTask]) -> dict[str, Any]:
+    """A task as a document."""
+    return {
+        "name": task.name,
+        "summary": task.summary,
+        "lengths": task.lengths,
+        "inputs": task.symbols,
+        "classes": task.classes,
+        "carried": task.carried,
+        "published": dataclasses.asdict(task.published),
+        "success": dataclasses.asdict(task.success),
+    }
+
+
+def _text(task: type[MemoryTask]) -> str:
+    """A task and its protocol, for people."""
+    rows = [["--length", ", ".join(task.lengths)]]
+    rows += [[word, said] for word, said in dataclasses.asdict(task.published).items()]
+    return f"{task.name}: {task.summary}\n{screen.table(rows)}"
+
+
+def _shown(task: MemoryTask, found: list[dict[str, Any]]) -> str:
+    """Examples below each other: inputs in one line, targets below them."""
+    blocks = []
+    for example in found:
+        rows = [list(example["inputs"]), list(example["targets"])]
+        if task.numeric:
+            rows = [[_short(word) for word in row] for row in rows]
+        widest = _WIDEST // 4 if task.numeric else _WIDEST
+        if len(rows[0]) > widest:
+            rows = [[*row[: widest // 2], "..", *row[-(widest // 2) :]] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [" ".join(w.rjust(n) for w, n in zip(row, widths, strict=True)) for row in rows]
+        blocks.append("\n".join("  " + line.rstrip() for line in lines))
+    return "\n\n".join(blocks)
+
+
+def _short(word: str) -> str:
+    """Numbers of a step with two digits, value:mark; "." stays."""
+    if word == ".":
+        return word
+    return ":".join(f"{float(part):.2f}" if "." in part else part for part in word.split())
