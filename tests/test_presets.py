@@ -17,6 +17,7 @@ from gatewise.mappings.examples import BatchOptions
 from gatewise.mappings.executing import ExecuteBatchOptions
 from gatewise.mappings.forecaster import ForecasterOptions
 from gatewise.mappings.image_encoder import ImageOptions
+from gatewise.mappings.memory import MemoryBatchOptions, MemoryNetOptions
 from gatewise.mappings.seq_to_vec import VectorOptions
 from gatewise.mappings.seq_to_vec_to_seq import EncoderDecoderOptions
 from gatewise.mappings.tagger import TaggerOptions
@@ -29,12 +30,14 @@ from gatewise.train.forecasts import WindowOptions
 from gatewise.train.labelled import ReadingOptions
 from gatewise.train.pairs import PairTextOptions
 from gatewise.train.tags import TagTextOptions
+from gatewise.train.tasks import TaskOptions
 
 OF_LANGUAGE_MODELS = [preset for preset in PRESETS.values() if preset.mapping == "lm"]
 
 OTHERS: dict[str, tuple[Any, ...]] = {
     "translate": (PairTextOptions, EncoderDecoderOptions, BatchOptions, TrainOptions),
     "execute": (CourseOptions, EncoderDecoderOptions, ExecuteBatchOptions, TrainOptions),
+    "task": (TaskOptions, MemoryNetOptions, MemoryBatchOptions, TrainOptions),
     "classify": (ReadingOptions, VectorOptions, BatchOptions, TrainOptions),
     "caption": (CaptionTextOptions, CaptionOptions, ImageOptions, BatchOptions, TrainOptions),
     "tag": (ColumnOptions, TagTextOptions, TaggerOptions, BatchOptions, TrainOptions),

@@ -65,6 +65,7 @@ SLOW_PAGES = [
     ["train", "translate"],
     ["train", "execute"],
     ["train", "caption"],
+    ["train", "task"],
 ]
 
 

@@ -21,7 +21,12 @@ def test_every_task_is_listed_with_its_protocol(capsys: pytest.CaptureFixture[st
     found = {task["name"]: task for task in json.loads(capsys.readouterr().out)}
     assert list(found) == list(TASKS)
     assert found["temporal-order"]["lengths"] == ["easy", "normal", "moderate", "hard", "nightmare"]
-    assert found["adding-1997"]["success"] == {"sequences": 2000, "share": 1.0, "error": 0.01}
+    assert found["adding-1997"]["success"] == {
+        "sequences": 2000,
+        "share": 1.0,
+        "error": 0.01,
+        "training": None,
+    }
 
 
 @pytest.mark.parametrize("name", TASKS)

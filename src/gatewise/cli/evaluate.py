@@ -16,6 +16,7 @@ from gatewise.cli.evaluate_execute import ExecuteData, ExecuteFlags, evaluate_ex
 from gatewise.cli.evaluate_forecasts import Measuring, MeasuringFlags, evaluate_forecasts
 from gatewise.cli.evaluate_pairs import PairData, PairFlags, evaluate_pairs, widths_of
 from gatewise.cli.evaluate_tags import evaluate_tags
+from gatewise.cli.evaluate_task import evaluate_task
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
 from gatewise.errors import DataError, OptionError, unknown
@@ -34,7 +35,7 @@ def evaluate(
             allow_leading_hyphen=True,
             help="Texts, pairs, captions, sentences, examples or series, as `gatewise train` of this mapping "
             "takes them. Without any: the figures that were measured while it was trained; of a classifier "
-            "its own validation and test parts, measured now; of a run of execute, examples made here.",
+            "its own validation and test parts, measured now; of a run of execute or task, examples made here.",
         ),
     ] = [],  # noqa: B006
     /,
@@ -148,6 +149,11 @@ def _execute(opened: Any, asked: _Asked) -> int:
     )
 
 
+def _task(opened: Any, asked: _Asked) -> int:
+    asked.refuse(opened, "--batch-size", "--errors", "--fractions")
+    return evaluate_task(opened, asked.data, asked.part, asked.engine, json=asked.json)
+
+
 def _classify(opened: Any, asked: _Asked) -> int:
     asked.refuse(opened, "--batch-size", "--errors", "--fractions")
     return evaluate_classes(
@@ -238,6 +244,7 @@ _MEASURES: dict[str, Callable[[Any, _Asked], int]] = {
     "translate": _translate,
     "execute": _execute,
     "caption": _caption,
+    "task": _task,
 }
 """Mapping -> what measures a run of it."""
 

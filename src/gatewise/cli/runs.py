@@ -109,6 +109,7 @@ _USES = {
     "translate": "translate",
     "execute": "execute",
     "caption": "caption",
+    "task": "eval",
 }
 """The verb that a run of each mapping is for: the names of what it can do in Python are not verbs."""
 

@@ -27,6 +27,9 @@ MAPPINGS = {
     "caption": "A captioner: a text from an image, or from a vector.\n\n"
     "--vector-to says where the vector goes: the first input, or the first state; --attention looks at the "
     "regions of an image. It stops and resumes as `gatewise train lm` does.",
+    "task": "A memory task by name: temporal order, adding, copy, parity, ...; `gatewise tasks` lists them.\n\n"
+    "Sequences are made here, new in every batch. It stops when the task is solved, and resumes as "
+    "`gatewise train lm` does.",
 }
 
 app = App(

@@ -61,7 +61,10 @@ VERBS = (
 
 BELOW = {
     "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
-    "train": ("mapping", ("lm", "tag", "forecast", "classify", "translate", "execute", "caption")),
+    "train": (
+        "mapping",
+        ("lm", "tag", "forecast", "classify", "translate", "execute", "caption", "task"),
+    ),
     "inspect": (
         "inspection",
         ("batches", "gradients", "novelty", "ratings", "read", "units", "vectors"),

@@ -123,3 +123,12 @@ class Adapting(Protocol):
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Go on from what `adapted` gave."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A learner that knows when there is nothing left to learn."""
+
+    @property
+    def ended(self) -> str:
+        """Why training is to end, in a word; "" while it is not."""

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from gatewise.errors import unknown
-from gatewise.presets import caption, classify, execute, forecast, lm, tag, translate
+from gatewise.presets import caption, classify, execute, forecast, lm, tag, task, translate
 from gatewise.presets.base import Preset
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
-_MODULES = (lm, classify, tag, forecast, translate, execute, caption)
+_MODULES = (lm, classify, tag, forecast, translate, execute, caption, task)
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {preset.name: preset for module in _MODULES for preset in module.PRESETS}

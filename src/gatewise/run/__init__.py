@@ -11,7 +11,7 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, load_checkpoint
 from gatewise.errors import CheckpointError, OptionError
-from gatewise.run import caption, classify, execute, forecast, language, tag, translate
+from gatewise.run import caption, classify, execute, forecast, language, tag, task, translate
 from gatewise.run.base import Run, place
 from gatewise.run.caption import Caption, CaptionReading, CaptionRun
 from gatewise.run.classify import ClassifyRun, Prediction, VectorReading
@@ -20,6 +20,7 @@ from gatewise.run.forecast import Forecast, ForecastReading, ForecastRun
 from gatewise.run.language import LanguageRun, Reading
 from gatewise.run.packing import WHOLE
 from gatewise.run.tag import Tagging, TagReading, TagRun
+from gatewise.run.task import TaskRun
 from gatewise.run.translate import PairReading, TranslateRun, Translation
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "TagReading",
     "TagRun",
     "Tagging",
+    "TaskRun",
     "TranslateRun",
     "Translation",
     "VectorReading",
@@ -55,6 +57,7 @@ MAPPINGS: dict[str, Callable[[Checkpoint], tuple[type[Run], nn.Module]]] = {
     "tag": tag.build,
     "forecast": forecast.build,
     "caption": caption.build,
+    "task": task.build,
 }
 """Mapping, as a checkpoint names it -> what makes its kind of run and its model."""
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from gatewise.checkpoint import Checkpoint, RunFolder, TrainingState
 from gatewise.errors import CheckpointError, DivergedError
-from gatewise.mappings.learner import Adapting, Learner
+from gatewise.mappings.learner import Adapting, Ending, Learner
 from gatewise.modes import evaluating
 from gatewise.optim import join_state, split_state
 from gatewise.train.meter import Meter
@@ -175,6 +175,8 @@ class Session:
         patience = self.options.patience
         if patience is not None and self.counters.bad_evaluations >= patience:
             return "patience"
+        if isinstance(self.learner, Ending) and self.learner.ended:
+            return self.learner.ended
         return next((name for name, share in self.shares().items() if share >= 1), "")
 
     @contextmanager

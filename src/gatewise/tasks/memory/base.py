@@ -56,11 +56,18 @@ class Success:
         sequences: how many are looked at.
         share: of them that must be right.
         error: what the mean absolute error of the outputs must be below, too.
+        training: the share that ends training, where the test has longer sequences; default: the same.
     """
 
     sequences: int
     share: float
     error: float | None = None
+    training: float | None = None
+
+    @property
+    def enough(self) -> float:
+        """The share of validation sequences that ends training."""
+        return self.share if self.training is None else self.training
 
 
 class Sequences(NamedTuple):

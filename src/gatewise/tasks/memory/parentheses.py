@@ -25,7 +25,7 @@ class Parentheses(MemoryTask):
         data="new sequences throughout",
         success="a sequence is right if every step is; solved here: 99 % of 2,000 longer sequences",
     )
-    success: ClassVar[Success] = Success(2000, 0.99)
+    success: ClassVar[Success] = Success(2000, 0.99, training=0.999)
     lengths: ClassVar[tuple[str, ...]] = ("50",)
     symbols: ClassVar[tuple[str, ...]] = ("(", ")")
     classes: ClassVar[tuple[str, ...]] = tuple(map(str, range(DEEPEST + 1)))

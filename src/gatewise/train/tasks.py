@@ -1,0 +1,94 @@
+"""From options to a learner of a memory task: the task by name, a net of its sizes from the seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gatewise.engine import check_engine
+from gatewise.errors import OptionError
+from gatewise.mappings.memory import (
+    MemoryBatchOptions,
+    MemoryLearner,
+    MemoryNet,
+    MemoryNetConfig,
+    MemoryNetOptions,
+)
+from gatewise.tasks.memory import MemoryTask, open_task
+from gatewise.train.build import in_bytes, memory_size, open_device
+from gatewise.train.options import TrainOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthOptions:
+    """How hard a task is."""
+
+    length: str | None = None
+    """A level or a length, as `gatewise tasks` lists them; default: the task's first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions(LengthOptions):
+    """What is to be learned."""
+
+    task: str = "temporal-order"
+    """Its name."""
+
+    def validate(self) -> None:
+        """Raise UnknownNameError or OptionError unless there is such a task of such a length."""
+        self.opened()
+
+    def opened(self) -> MemoryTask:
+        """The task."""
+        return open_task(self.task, self.length)
+
+
+def task_learner(
+    options: TaskOptions,
+    model: MemoryNetOptions,
+    batches: MemoryBatchOptions,
+    training: TrainOptions,
+    *,
+    engine: str = "auto",
+) -> MemoryLearner:
+    """A new net for a memory task, initialised from the seed.
+
+    Raises:
+        UnknownNameError: there is no such task.
+        OptionError: an option is outside its range, or training does not fit into memory.
+    """
+    for part in (options, model, batches, training):
+        part.validate()
+    check_engine(engine)
+    device, task = open_device(training.device), options.opened()
+    steps = len(task.batch("train", 0, 64, seed=training.seed).x)
+    config = MemoryNetConfig(
+        **vars(model), inputs=len(task.symbols), outputs=task.outputs, longest=steps
+    )
+    config.validate()
+    _check_memory(config, max(batches.batch_size, batches.eval_batch_size), training, device)
+    torch.manual_seed(training.seed)
+    network = MemoryNet(config).to(device)
+    if training.dtype == "float64":
+        network = network.double()
+    return MemoryLearner(network, task, batches, seed=training.seed, engine=engine)
+
+
+def _check_memory(
+    config: MemoryNetConfig, columns: int, training: TrainOptions, device: torch.device
+) -> None:
+    """Raise OptionError, with the estimate, if training cannot fit into memory."""
+    available = memory_size(device)
+    size = 8 if training.dtype == "float64" else 4
+    width = config.num_layers * config.hidden_size * 8 + config.inputs + 2 * config.outputs
+    weights = 4 * config.num_layers * 8 * config.hidden_size**2 * size
+    activations = columns * config.longest * width * size
+    if available is not None and weights + activations > available:
+        raise OptionError(
+            f"training would take about {in_bytes(weights + activations)}, this machine has "
+            f"{in_bytes(available)}: choose a smaller --hidden-size or --batch-size"
+        )
+
+
+__all__ = ["LengthOptions", "TaskOptions", "task_learner"]
