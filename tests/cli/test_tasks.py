@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,10 +39,17 @@ def test_examples_are_shown(name: str, capsys: pytest.CaptureFixture[str]) -> No
     assert max(map(len, text.split("examples of")[1].splitlines())) < 200
     assert main(["tasks", name, "-n", "2", "--part", "test", "--seed", "5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    batch = task.batch("test", 0, 2, seed=5)
     assert [(e["inputs"], e["targets"]) for e in found["examples"]] == [
-        task.shown(batch, k) for k in range(2)
+        task.shown(task.batch("test", k, 1, seed=5), 0) for k in range(2)
     ]
+
+
+def test_the_examples_of_the_page_are_real(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tasks.md"
+    shown = page.read_text(encoding="utf-8").split("```console\n$ gatewise ")[1].split("```")[0]
+    command, _, rest = shown.partition("\n...\n")
+    assert main(command.split()) == 0
+    assert capsys.readouterr().out.endswith("\n" + rest)
 
 
 def test_targets_stand_below_their_inputs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +68,7 @@ def test_targets_stand_below_their_inputs(capsys: pytest.CaptureFixture[str]) ->
         (["ading"], "unknown task 'ading'"),
         (["copy", "--length", "zero"], "--length: expected a whole number from 1"),
         (["temporal-order", "--length", "hardest"], "--length: expected one of easy"),
-        (["copy", "-n", "0"], "--n: expected a whole number from 1, found 0"),
+        (["copy", "-n", "0"], "-n: expected a whole number from 1, found 0"),
         (["copy", "--seed", "-1"], "--seed: expected a whole number from 0, found -1"),
         (["copy", "--part", "dev"], "unknown part 'dev'"),
         (["--length", "easy"], "--length: expected NAME before it"),

@@ -42,10 +42,12 @@ def tasks(
             screen.out("\n\n".join(_text(each) for each in TASKS.values()))
         return 0
     task = open_task(name, length)
+    if n < 1:
+        raise OptionError(f"-n: expected a whole number from 1, found {n}")
     try:
-        found = _examples(task, n, part, seed)
+        found = [_example(task, k, part, seed) for k in range(n)]
     except OptionError as error:
-        raise with_flag_names(_renamed(error), ("n", "seed")) from None
+        raise with_flag_names(error, ("seed",)) from None
     if json:
         screen.out_json(_described(type(task)) | {"length": task.length, "examples": found})
     else:
@@ -54,17 +56,10 @@ def tasks(
     return 0
 
 
-def _renamed(error: OptionError) -> OptionError:
-    """A batch's `size` is the flag -n."""
-    return OptionError(str(error).replace("size: expected", "n: expected", 1))
-
-
-def _examples(task: MemoryTask, count: int, part: str, seed: int) -> list[dict[str, Any]]:
-    """Inputs and targets of the first examples, a word a step."""
-    batch = task.batch(part, 0, count, seed=seed)
-    return [
-        dict(zip(("inputs", "targets"), task.shown(batch, k), strict=True)) for k in range(count)
-    ]
+def _example(task: MemoryTask, k: int, part: str, seed: int) -> dict[str, Any]:
+    """Inputs and targets of example k, a word a step; of a task that is carried it goes on from k - 1."""
+    batch = task.batch(part, k, 1, seed=seed)
+    return dict(zip(("inputs", "targets"), task.shown(batch, 0), strict=True))
 
 
 def _described(task: type[MemoryTask]) -> dict[str, Any]:
