@@ -103,6 +103,7 @@ def test_resuming_is_exact(task: str, more: tuple[str, ...], gatewise: Any, tmp_
         (("copy", "--initialisation", "identity"), "for the cell rnn_relu, found lstm"),
         (("copy", "--sequences", "0"), "--sequences: expected a whole number from 1"),
         (("copy", "--preset", "tiny"), "expected one for task"),
+        (("copy", "--eval-batch-size", "1000000"), "choose a smaller --hidden-size"),
     ],
 )
 def test_wrong_use_is_one_line(

@@ -62,12 +62,15 @@ def task_learner(
         part.validate()
     check_engine(engine)
     device, task = open_device(training.device), options.opened()
-    steps = len(task.batch("train", 0, 64, seed=training.seed).x)
+    steps, tested = (
+        len(task.batch(part, 0, 64, seed=training.seed).x) for part in ("train", "test")
+    )
     config = MemoryNetConfig(
         **vars(model), inputs=len(task.symbols), outputs=task.outputs, longest=steps
     )
     config.validate()
-    _check_memory(config, max(batches.batch_size, batches.eval_batch_size), training, device)
+    most = max(batches.batch_size * steps, batches.eval_batch_size * max(steps, tested))
+    _check_memory(config, most, training, device)
     torch.manual_seed(training.seed)
     network = MemoryNet(config).to(device)
     if training.dtype == "float64":
@@ -76,18 +79,18 @@ def task_learner(
 
 
 def _check_memory(
-    config: MemoryNetConfig, columns: int, training: TrainOptions, device: torch.device
+    config: MemoryNetConfig, steps: int, training: TrainOptions, device: torch.device
 ) -> None:
-    """Raise OptionError, with the estimate, if training cannot fit into memory."""
+    """Raise OptionError, with the estimate, if `steps` of all columns cannot fit into memory."""
     available = memory_size(device)
     size = 8 if training.dtype == "float64" else 4
     width = config.num_layers * config.hidden_size * 8 + config.inputs + 2 * config.outputs
     weights = 4 * config.num_layers * 8 * config.hidden_size**2 * size
-    activations = columns * config.longest * width * size
+    activations = steps * width * size
     if available is not None and weights + activations > available:
         raise OptionError(
             f"training would take about {in_bytes(weights + activations)}, this machine has "
-            f"{in_bytes(available)}: choose a smaller --hidden-size or --batch-size"
+            f"{in_bytes(available)}: choose a smaller --hidden-size, --batch-size or --eval-batch-size"
         )
 
 
