@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gatewise.cli import gallery, plots, screen
+from gatewise.cli import plots, screen
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     ControlFile,
@@ -105,6 +105,8 @@ def _check_pictures(
         if not names and unit is None:
             raise OptionError("--plot: expected --record to say what to draw, found none")
     if html is not None:
+        from gatewise.cli import gallery
+
         gallery.check(html)
         if unit is None:
             raise OptionError("--html: expected --unit to say what colours the text, found none")
