@@ -73,6 +73,18 @@ def test_a_presets_forget_bias_is_not_for_a_cell_without_that_gate(
     assert "the cell gru has no forget gate" in asked.line
 
 
+def test_what_belongs_to_a_presets_schedule_is_not_for_another(
+    gatewise: Any, text: Path, tmp_path: Path
+) -> None:
+    words = ("train", "lm", text, "--preset", "char-rnn", "--hidden-size", "8", "--steps", "1")
+    called = gatewise(*words, "--schedule", "cosine", "--out", tmp_path / "run")
+    assert called.status == 0, called.err
+    found = load_checkpoint(tmp_path / "run", "latest").config["training"]
+    assert found["decay_every"] is None
+    asked = gatewise(*words, "--schedule", "constant", "--min-lr", "0.001", "--out", tmp_path / "o")
+    assert "--min-lr: the constant schedule has none" in asked.line
+
+
 def test_flags_over_file_over_preset(gatewise: Any, text: Path, tmp_path: Path) -> None:
     file = tmp_path / "options.json"
     file.write_text(

@@ -32,15 +32,26 @@ def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def fitted(values: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` without what nobody asked for and does not fit what was asked for.
+_OF_SCHEDULE = ("min_lr", "decay", "decay_every")
+"""What belongs to one schedule and not to another."""
 
-    The warm-up is cut to half of a short run; a preset's forget bias is left out for a cell that has no such gate.
+
+def fitted(
+    values: Mapping[str, Any], asked: Mapping[str, Any], preset: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`values` without what a preset sets and does not fit what was asked for.
+
+    The warm-up is cut to half of a short run; a forget bias is left out for a cell that has no such gate, and what
+    belongs to the preset's schedule where another was asked for.
     """
     found = dict(values)
     steps, warmup = values.get("steps"), values.get("warmup")
     if "warmup" not in asked and isinstance(steps, int) and isinstance(warmup, int):
         found["warmup"] = min(warmup, max(0, steps // 2))
+    if asked.get("schedule", preset.get("schedule")) != preset.get("schedule"):
+        for name in _OF_SCHEDULE:
+            if name not in asked:
+                found.pop(name, None)
     if "forget_bias" not in asked and "cell" in asked and "forget_bias" in values:
         from gatewise.cells import REGISTRY
 

@@ -98,7 +98,7 @@ class Form:
             base |= settings.preset_values(preset or self.preset, self.mapping)
         asked = from_file | given(flags)
         values = settings.layered(base, from_file, given(flags))
-        return values if stored else settings.fitted(values, asked)
+        return values if stored else settings.fitted(values, asked, base)
 
     def settings(self, kind: Callable[..., T], values: Mapping[str, Any]) -> T:
         """`kind` of the option dataclasses in their order, with `values` in place of their defaults."""
