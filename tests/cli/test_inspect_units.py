@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,30 @@ def test_bad_input_is_one_clear_line(
     called = gatewise("inspect", "units", trained, text, *words)
     assert called.status == 2
     assert said in called.err.splitlines()[-1]
+
+
+def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:
+    words = ("inspect", "ablate", trained, text.read_text()[:80])
+    out = tmp_path / "units.csv"
+    called = gatewise(*words, "--follow", "brackets", "--out", out)
+    assert called.status == 0, called.err
+    assert "behind brackets" in called.out
+    assert "64 units, each held alone" in called.out
+    assert len(out.read_text().splitlines()) == 65
+    found = json.loads(gatewise(*words, "--record", "layers.0.c", "--json").out)["gates"][0]
+    assert found["path"] == "layers.0.c"
+    assert len(found["change"]) == 64
+    arrays = tmp_path / "units.npz"
+    assert gatewise(*words, "--out", arrays).status == 0
+    with np.load(arrays) as saved:
+        assert saved["layers.0.h/change"].shape == (64,)
+    for extra, said in (
+        (["--record", "h"], "unknown path 'h'"),
+        (["--follow", "braces"], "unknown mark 'braces'"),
+        (["--follow", "/zzz/"], "with the mark and without, found 0"),
+        (["--characters", "1"], "--characters"),
+        (["--out", "a.txt"], "--out: expected a new file of .csv, .npz"),
+    ):
+        called = gatewise(*words, *extra)
+        assert called.status == 2
+        assert said in called.err.splitlines()[-1]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from cyclopts import App, Group
 
 INSPECTIONS = {
+    "ablate": "What each unit is worth: the cost of a text without it.\n\n"
+    "Each unit of a state or gate is held at 0 (or --value) all through the text, many at a time; those without which the "
+    "next token costs most stand first. --follow sees apart what it costs behind brackets, quotes, ...",
     "batches": "How a text becomes columns and windows of a batch, as a picture.\n\n"
     "Without a file: the alphabet in 4 columns and windows of 3 rows.",
     "gradients": "How far back language models look: their gradients through time.\n\n"

@@ -67,7 +67,7 @@ BELOW = {
     ),
     "inspect": (
         "inspection",
-        ("batches", "gradients", "novelty", "ratings", "read", "units", "vectors"),
+        ("ablate", "batches", "gradients", "novelty", "ratings", "read", "units", "vectors"),
     ),
 }
 """Verb -> what the word after it is, and the words there are."""

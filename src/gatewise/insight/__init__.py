@@ -1,5 +1,6 @@
 """What is seen and measured in a trained model: one module a question."""
 
+from gatewise.insight.ablation import Ablation, ablate
 from gatewise.insight.marks import MARKS, marks
 from gatewise.insight.points import Plane, SlowPoints, principal_plane, slow_points
 from gatewise.insight.probes import Probe, probe
@@ -15,6 +16,7 @@ from gatewise.insight.units import Follower, Worth, followers, worth
 
 __all__ = [
     "MARKS",
+    "Ablation",
     "Follower",
     "LongReading",
     "Plane",
@@ -22,6 +24,7 @@ __all__ = [
     "Sensitivity",
     "SlowPoints",
     "Worth",
+    "ablate",
     "followers",
     "half_life",
     "marks",

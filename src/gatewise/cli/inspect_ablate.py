@@ -1,0 +1,173 @@
+"""`gatewise inspect ablate`: what each unit is worth."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.cli import screen
+from gatewise.cli.inspect_gradients import given_text
+from gatewise.cli.options import Json
+from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
+from gatewise.errors import FailedError, OptionError
+
+if TYPE_CHECKING:
+    from gatewise.insight import Ablation
+    from gatewise.run import LanguageRun
+
+_ENDS = (".csv", ".npz")
+
+
+def inspect_ablate(
+    run: RunPath,
+    text: Annotated[str, Parameter(help="A file, or the text itself.", allow_leading_hyphen=True)],
+    /,
+    *,
+    record: Annotated[
+        str,
+        Parameter(help="Whole paths of gates and states, with commas. Default: h of every layer."),
+    ] = "",
+    follow: Annotated[
+        str | None,
+        Parameter(
+            help="See apart what it costs behind brackets, quotes, ... or a /regular expression/, as `inspect units` does."
+        ),
+    ] = None,
+    value: Annotated[
+        float, Parameter(help="What the units are held at; 0: off.", allow_leading_hyphen=True)
+    ] = 0.0,
+    characters: Annotated[int, Parameter(help="Read at most so much of the text.")] = 2000,
+    top: Annotated[int, Parameter(help="How many units to show.")] = 20,
+    out: Annotated[Path | None, Parameter(help="Save all units as .csv or .npz.")] = None,
+    opening: OpeningFlags = Opening(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """What each unit is worth; `gatewise inspect ablate --help` says more."""
+    if out is not None and (os.path.lexists(out) or out.suffix not in _ENDS):
+        raise OptionError(f"--out: expected a new file of {', '.join(_ENDS)}, found {out}")
+    for name, number, least in (("top", top, 1), ("characters", characters, 2)):
+        if number < least:
+            raise OptionError(
+                f"--{name}: expected a whole number of {least} or more, found {number}"
+            )
+    opened = open_run(run, opening, "read")
+    given = given_text(text)
+    if len(given) > characters:
+        screen.say(f"note: reading the first {characters:,} of {len(given):,} characters")
+    found = _ablated(
+        opened, given[:characters], _paths(opened, record), follow, value, opening.engine
+    )
+    if out is not None:
+        _save(found, out)
+    if json:
+        screen.out_json({"run": str(opened.path), "gates": [_document(one) for one in found]})
+    else:
+        screen.out(_table(found, top, follow))
+    return 0
+
+
+def _paths(run: LanguageRun, record: str) -> list[str]:
+    asked = [name.strip() for name in record.split(",") if name.strip()]
+    return asked or [f"layers.{layer}.h" for layer in range(run.model.stack.num_layers)]
+
+
+def _ablated(
+    run: LanguageRun,
+    text: str,
+    paths: Sequence[str],
+    follow: str | None,
+    value: float,
+    engine: str,
+) -> list[Ablation]:
+    from gatewise.insight import ablate, marks
+
+    where = None
+    if follow is not None:
+        ids = run.tokenizer.encode(text)
+        try:
+            where = marks(run.tokenizer.decode(ids), follow, run.tokenizer.lengths(ids))
+        except OptionError as error:
+            raise OptionError(f"--follow: {error}") from None
+    found = []
+    for path in paths:
+        told = _Told(path)
+        found.append(ablate(run, text, path, value=value, where=where, engine=engine, told=told))
+        told.end()
+    return found
+
+
+class _Told:
+    """How far it is, on a terminal."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._shown = path, screen.is_terminal(sys.stderr)
+
+    def __call__(self, done: int) -> None:
+        if self._shown:
+            screen.say(f"\r{self._path}: {done:,} units", end="")
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._shown:
+            screen.say("\r" + " " * 40 + "\r", end="")
+
+
+def _table(found: Sequence[Ablation], top: int, follow: str | None) -> str:
+    every = [(one, k) for one in found for k in range(len(one.units))]
+    key = "change" if follow is None else "inside"
+    every.sort(key=lambda item: -float(getattr(item[0], key)[item[1]]))
+    rows = [
+        ["", "unit", "nats/token", *([] if follow is None else [f"behind {follow}", "elsewhere"])]
+    ]
+    for one, k in every[:top]:
+        sides = []
+        if one.inside is not None and one.outside is not None:
+            sides = [f"{one.inside[k]:+.4f}", f"{one.outside[k]:+.4f}"]
+        rows.append([one.path, str(one.units[k]), f"{one.change[k]:+.4f}", *sides])
+    total = sum(len(one.units) for one in found)
+    none = sum(int((abs(one.change) < 1e-3).sum()) for one in found)
+    return (
+        f"{screen.table(rows, indent='')}\n{total:,} units, each held alone; {none:,} of them change the cost by less "
+        f"than 0.001 nats; with all of them it is {found[0].before:.4f} nats/token"
+    )
+
+
+def _document(one: Ablation) -> dict[str, Any]:
+    return {
+        "path": one.path,
+        "units": one.units,
+        "change": one.change,
+        "inside": one.inside,
+        "outside": one.outside,
+        "nats_per_token": one.before,
+    }
+
+
+def _save(found: Sequence[Ablation], out: Path) -> None:
+    import numpy as np
+
+    try:
+        if out.suffix == ".npz":
+            arrays: dict[str, Any] = {}
+            for one in found:
+                for name in ("units", "change", "inside", "outside"):
+                    if getattr(one, name) is not None:
+                        arrays[f"{one.path}/{name}"] = getattr(one, name)
+            with open(out, "xb") as raw:
+                np.savez(raw, **arrays)
+            return
+        with open(out, "x", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "unit", "change", "inside", "outside"])
+            for one in found:
+                for k, unit in enumerate(one.units.tolist()):
+                    sides = [None if s is None else float(s[k]) for s in (one.inside, one.outside)]
+                    writer.writerow([one.path, unit, float(one.change[k]), *sides])
+    except OSError as error:
+        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
