@@ -23,6 +23,10 @@ INSPECTIONS = {
     "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
     "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
     "mean over the units; --out saves every value, --plot draws them, --unit colours the text by one.",
+    "steer": "What a model writes with its gates set, beside what it writes by itself.\n\n"
+    "--do reset --time 10 clears the memory at the eleventh token, --do off --name o closes the output gates, --do set --name layers.0.c "
+    "--units 17 --value 2 holds a unit, --sweep 0,0.5,1 tries several values; --control takes a file. --save writes the control for "
+    "--control of complete, generate and inspect read.",
     "units": "Which units follow something in a text, and what they are worth there.\n\n"
     "--follow names it: brackets, quotes, indentation, ..., or a regular expression between slashes. Units are ranked "
     "by how well each alone tells those tokens from the others; the best are held at 0, and the cost of the next token "

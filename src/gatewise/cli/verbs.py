@@ -67,7 +67,17 @@ BELOW = {
     ),
     "inspect": (
         "inspection",
-        ("ablate", "batches", "gradients", "novelty", "ratings", "read", "units", "vectors"),
+        (
+            "ablate",
+            "batches",
+            "gradients",
+            "novelty",
+            "ratings",
+            "read",
+            "steer",
+            "units",
+            "vectors",
+        ),
     ),
 }
 """Verb -> what the word after it is, and the words there are."""
