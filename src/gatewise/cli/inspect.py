@@ -23,6 +23,9 @@ INSPECTIONS = {
     "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
     "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
     "mean over the units; --out saves every value, --plot draws them, --unit colours the text by one.",
+    "search": "Where else the same units are on.\n\n"
+    "The units of a gate or state that are on all through --span of --text (with --around: and off around it, or the other way round) are looked up in other texts. "
+    "What was read of them is kept in --index, a folder, so that the next search takes a moment.",
     "steer": "What a model writes with its gates set, beside what it writes by itself.\n\n"
     "--do reset --time 10 clears the memory at the eleventh token, --do off --name o closes the output gates, --do set --name layers.0.c "
     "--units 17 --value 2 holds a unit, --sweep 0,0.5,1 tries several values; --control takes a file. --save writes the control for "

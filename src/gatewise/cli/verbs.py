@@ -74,6 +74,7 @@ BELOW = {
             "novelty",
             "ratings",
             "read",
+            "search",
             "steer",
             "units",
             "vectors",

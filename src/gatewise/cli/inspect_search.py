@@ -1,0 +1,166 @@
+"""`gatewise inspect search`: where else in a text the same units are on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from gatewise.cli import screen
+from gatewise.cli.inspect_gradients import given_text
+from gatewise.cli.options import Json, with_flag_names
+from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
+from gatewise.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from gatewise.insight import Index, Pattern, Place
+    from gatewise.run import LanguageRun
+
+
+def inspect_search(
+    run: RunPath,
+    data: Annotated[
+        list[str],
+        Parameter(help="Files to search; none where --index has them.", allow_leading_hyphen=True),
+    ] = [],  # noqa: B006
+    /,
+    *,
+    text: Annotated[str, Parameter(help="The text with the span.", allow_leading_hyphen=True)],
+    span: Annotated[
+        str,
+        Parameter(help="Its tokens, A:B from 0, B not included; or a piece of the text itself."),
+    ],
+    index: Annotated[
+        Path, Parameter(help="The folder of what was read; made where there is none.")
+    ],
+    record: Annotated[
+        str, Parameter(help="The whole path of a gate or state, for a new index.")
+    ] = "layers.0.c",
+    threshold: Annotated[
+        float, Parameter(help="Above it a unit is on, for a new index; of c, of tanh(c).")
+    ] = 0.3,
+    around: Annotated[
+        int, Parameter(help="Tokens before and behind the span at which units must be off; 0: any.")
+    ] = 0,
+    least: Annotated[float, Parameter(help="Smallest score of a place, 0 to 1.")] = 0.5,
+    top: Annotated[int, Parameter(help="How many places.")] = 20,
+    opening: OpeningFlags = Opening(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """Where else the same units are on; `gatewise inspect search --help` says more."""
+    from gatewise.insight import find, pattern_of
+
+    opened = open_run(run, opening, "read")
+    where = _span(opened, text, span)
+    found = _index(opened, data, index, record, threshold)
+    try:
+        pattern = pattern_of(opened, text, where, found, around=around)
+        began = time.perf_counter()
+        places = find(found, pattern, least=least, top=top)
+    except OptionError as error:
+        raise with_flag_names(error, ("span", "least", "top", "around")) from None
+    seconds = time.perf_counter() - began
+    if json:
+        screen.out_json(_document(opened, found, pattern, places, seconds))
+    else:
+        screen.out(_table(opened, found, pattern, places, seconds, around))
+    return 0
+
+
+def _span(run: LanguageRun, text: str, span: str) -> tuple[int, int]:
+    """A:B, or the tokens of a piece of the text."""
+    first, colon, last = span.partition(":")
+    if colon and first.isdecimal() and last.isdecimal():
+        return int(first), int(last)
+    at = text.find(span)
+    if not span or at < 0:
+        raise OptionError(
+            f"--span: expected A:B or a piece of the text, found {screen.shown(span)!r}"
+        )
+    ends = run.tokenizer.lengths(run.tokenizer.encode(text)).cumsum().tolist()
+    begin = sum(end <= at for end in ends)
+    return begin, 1 + sum(end < at + len(span) for end in ends)
+
+
+def _index(run: LanguageRun, data: list[str], folder: Path, record: str, threshold: float) -> Index:
+    """The index in the folder, or a new one of the data."""
+    from gatewise.insight import make_index, open_index
+    from gatewise.insight.search import weights_of
+
+    if folder.exists():
+        if data:
+            raise OptionError(
+                f"--index: {folder} is there: leave the files out, or name another folder"
+            )
+        found = open_index(folder)
+        if found.weights != weights_of(run):
+            raise DataError(f"{folder}: expected an index that this run made, found one of another")
+        return found
+    if not data:
+        raise OptionError(f"--index: {folder} is not there: expected files to read into it")
+    text = "".join(given_text(one) for one in data)
+    began = time.perf_counter()
+    found = make_index(run, text, folder, path=record, threshold=threshold)
+    seconds = time.perf_counter() - began
+    screen.say(f"read: {len(found):,} tokens in {seconds:.1f} s, kept in {folder}")
+    return found
+
+
+def _table(
+    run: LanguageRun,
+    index: Index,
+    pattern: Pattern,
+    places: list[Place],
+    seconds: float,
+    around: int,
+) -> str:
+    from gatewise.insight.search import context
+
+    lines = [
+        f"{len(one)} units of {index.path} are {what}: {_some(one)}"
+        for one, what in (
+            (pattern.on, "on in the span" + (" and off around it" if around else "")),
+            (pattern.off, "off in the span and on around it"),
+        )
+        if one
+    ]
+    lines += [
+        f"{len(places)} places in {len(index):,} tokens, {seconds:.2f} s",
+    ]
+    for place in places:
+        before, inside, behind = (_line(part) for part in context(run, index, place))
+        lines.append(
+            f"{place.score:5.0%} {place.begin:>9,}  {before[-30:]:>30}[{inside}]{behind[:30]}"
+        )
+    return "\n".join(lines)
+
+
+def _some(units: tuple[int, ...]) -> str:
+    return ", ".join(map(str, units[:12])) + (", ..." if len(units) > 12 else "")
+
+
+def _line(text: str) -> str:
+    return screen.visible(text).replace("\n", "\u23ce").replace("\t", " ")
+
+
+def _document(
+    run: LanguageRun, index: Index, pattern: Pattern, places: list[Place], seconds: float
+) -> dict[str, object]:
+    from gatewise.insight.search import context
+
+    rows = []
+    for place in places:
+        before, inside, behind = context(run, index, place)
+        row = {"begin": place.begin, "end": place.end, "score": place.score}
+        rows.append(row | {"before": before, "inside": inside, "behind": behind})
+    return {
+        "path": index.path,
+        "threshold": index.threshold,
+        "tokens": len(index),
+        "on": list(pattern.on),
+        "off": list(pattern.off),
+        "places": rows,
+        "seconds": seconds,
+    }

@@ -1,0 +1,117 @@
+"""Searching a text for places where the same units are on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gatewise as gw
+from gatewise.errors import DataError, OptionError
+from gatewise.insight import Index, Pattern, find, make_index, open_index, pattern_of
+from gatewise.insight import search as searching
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path) -> Any:
+    return gw.load(trained)
+
+
+def planted(rows: list[str], path: str = "layers.0.h") -> Index:
+    """An index of units given as rows of dots and hashes."""
+    on = np.array([[char == "#" for char in row] for row in rows])
+    return Index(path, 0.3, np.zeros(on.shape[1], np.uint32), np.packbits(on, axis=1), "")
+
+
+def test_places_are_ranked_rare_units_counting_more() -> None:
+    index = planted([
+        "####################",
+        "..###......#.#......",
+        "..###.........###...",
+        "#....##########.####",
+    ])  # fmt: skip
+    found = find(index, Pattern((0, 1, 2), (3,), 3), least=0.0, top=2)
+    assert [(one.begin, one.end) for one in found] == [(2, 5), (13, 16)]
+    assert found[0].score == pytest.approx(1.0)
+    weight = -np.log(np.array([5, 6, 5]) / 20)  # units 1 and 2 on, 3 off; unit 0 says nothing
+    expected = (weight * [1, 2, 1]).sum() / (3 * weight.sum())
+    assert found[1].score == pytest.approx(expected, rel=1e-6)
+    assert [one.begin for one in find(index, Pattern((1,), (), 1), top=9)] == [2, 3, 4, 11, 13]
+    assert find(index, Pattern((1,), (), 21)) == []
+
+
+def test_what_cannot_be_searched_is_said() -> None:
+    index = planted(["####", "#..."])
+    with pytest.raises(OptionError, match="units: expected some of 0 to 1"):
+        find(index, Pattern((2,), (), 1))
+    with pytest.raises(OptionError, match="least score"):
+        find(index, Pattern((0,), (), 1), least=2)
+    with pytest.raises(DataError, match="at times the other way"):
+        find(index, Pattern((0,), (), 1))
+
+
+def test_an_index_is_what_one_reading_gives(
+    run: Any, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "PIECE", 800)
+    given = text.read_text()[:2500]
+    index = make_index(run, given, tmp_path / "i", path="layers.0.h", threshold=0.1)
+    h = run.read(given, record=gw.Record("h")).record["layers.0.h"][:, 0].numpy()
+    sure = np.abs(h - 0.1) > 0.02  # columns begin a little before: the last digits differ
+    for unit in range(64):
+        np.testing.assert_array_equal(
+            index.on(unit)[sure[:, unit]], (h[:, unit] > 0.1)[sure[:, unit]]
+        )
+    again = open_index(tmp_path / "i")
+    assert (again.path, again.threshold, len(again)) == ("layers.0.h", 0.1, len(index))
+    np.testing.assert_array_equal(again.bits, index.bits)
+    own = pattern_of(run, given[:200], (100, 104), index)
+    best = find(index, own, top=1)[0]
+    assert best.score == pytest.approx(1.0, abs=0.05)
+    only = pattern_of(run, given[:200], (100, 101), index, around=1)
+    on = h[:200] > 0.1
+    assert only.on == tuple(np.flatnonzero(on[100] & ~on[99] & ~on[101]).tolist())
+    assert only.off == tuple(np.flatnonzero(~on[100] & on[99] & on[101]).tolist())
+    with pytest.raises(OptionError, match="span: expected two of 0 to 200"):
+        pattern_of(run, given[:200], (150, 300), index)
+    (tmp_path / "i" / "index.json").write_text("{}")
+    with pytest.raises(DataError, match="expected an index of `inspect search`"):
+        open_index(tmp_path / "i")
+
+
+def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    words = ("inspect", "search", trained)
+    asked = (
+        "--text",
+        "def gate(self):",
+        "--span",
+        "self",
+        "--index",
+        index,
+        "--record",
+        "layers.0.h",
+    )
+    called = gatewise(*words, text, *asked, "--threshold", "0", "--top", "3", "--least", "0.1")
+    assert called.status == 0, called.err
+    assert "kept in" in called.err
+    assert "units of layers.0.h are on in the span" in called.out
+    again = gatewise(*words, *asked, "--top", "3", "--least", "0.1", "--json")
+    found = json.loads(again.out)
+    assert len(found["places"]) == 3
+    assert all(len(place["inside"]) == 4 for place in found["places"])
+    assert found["places"][0]["inside"] == "self"
+    assert "leave the files out" in gatewise(*words, text, *asked).line
+    assert (
+        "--span: expected A:B or a piece"
+        in gatewise(*words, *asked[:2], "--span", "no", *asked[4:]).line
+    )
+    assert "expected files to read" in gatewise(*words, *asked[:5], tmp_path / "none").line
+    other = json.loads((index / "index.json").read_text()) | {"weights": "0"}
+    (index / "index.json").write_text(json.dumps(other))
+    called = gatewise(*words, *asked)
+    assert called.status == 2
+    assert "expected an index that this run made" in called.line
