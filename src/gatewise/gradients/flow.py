@@ -94,22 +94,32 @@ def _whole(
 ) -> Tensor:
     """All steps in one graph: for nets whose steps have no order."""
     count, columns = x.shape[:2]
-    width = {name: steps.width(layer, name) for name in names}
-    added = {
-        f"layers.{layer}{way}.{name}": x.new_zeros(count, columns, width[name], requires_grad=True)
-        for way in ("", ".reverse")
-        for name in names
-    }
-    control = Control()
-    for path, value in added.items():
-        control |= Control.add(path, value)
+    added, control = added_all_along(steps, x, layer, names)
     with torch.enable_grad():
-        costs = _checked(cost(steps.run(x, state, control=control).h), count, columns)
+        costs = checked_costs(cost(steps.run(x, state, control=control).h), count, columns)
     seeds = torch.eye(count, dtype=x.dtype, device=x.device)
-    pulled = _pull([costs.sum(1)], list(added.values()), [seeds])
+    pulled = _pull([costs.sum(1)], added, [seeds])
     values = torch.cat(pulled, dim=-1)  # (T costs, T steps, B, units)
     norms: Tensor = torch.linalg.vector_norm(values, dim=-1).mean(dim=-1)
     return norms
+
+
+def added_all_along(
+    steps: Steps, x: Tensor, layer: int, names: tuple[str, ...], start: int = 0
+) -> tuple[list[Tensor], Control]:
+    """A zero for each state at each step (T, B, units), and the control that adds it where its name is defined.
+
+    By direction within each name; the gradient by it is that by the state.
+    """
+    count, columns = x.shape[:2]
+    added, control = [], Control()
+    for name in names:
+        for way in ("", ".reverse")[: 1 + steps.bidirectional]:
+            width = steps.width(layer, name)
+            added.append(x.new_zeros(count, columns, width, requires_grad=True))
+            path = f"layers.{layer}{way}.{name}" if steps.num_layers > 1 or way else name
+            control |= Control.add(path, added[-1], time=slice(start, start + count))
+    return added, control
 
 
 def _added(steps: Steps, x: Tensor, layer: int, names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -154,7 +164,8 @@ def _copy(part: Tensor) -> Tensor:
     return part.detach().clone()
 
 
-def _checked(costs: Tensor, count: int, columns: int) -> Tensor:
+def checked_costs(costs: Tensor, count: int, columns: int) -> Tensor:
+    """`costs`; ShapeError unless there is one for each step and column."""
     if not isinstance(costs, Tensor) or costs.shape != (count, columns):
         found = tuple(costs.shape) if isinstance(costs, Tensor) else type(costs).__name__
         raise ShapeError(
@@ -170,7 +181,7 @@ def _direct(cost: Cost, outputs: Tensor) -> tuple[Callable[[int], Tensor], bool]
     """
     y = outputs.detach().requires_grad_()
     with torch.enable_grad():
-        costs = _checked(cost(y), *y.shape[:2])
+        costs = checked_costs(cost(y), *y.shape[:2])
     if not costs.requires_grad:
         raise ShapeError("cost: expected costs that depend on the outputs, found constants")
     own = _per_step(costs, y)

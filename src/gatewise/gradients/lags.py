@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import OptionError, ShapeError
-from gatewise.gradients.flow import Cost
+from gatewise.gradients.flow import Cost, added_all_along, checked_costs
 from gatewise.gradients.nets import Net, Steps
 from gatewise.modes import evaluating
-from gatewise.probe import Control
 from gatewise.types import State
 
 
@@ -106,25 +105,10 @@ def lag_profile(
     layer, names = steps.layer(layer), steps.wrt(wrt)
     steps.check(x, state)
     count, columns = x.shape[:2]
-    ways = ("", ".reverse") if steps.bidirectional else ("",)
-    added = [
-        x.new_zeros(count, columns, steps.width(layer, name), requires_grad=True)
-        for name in names
-        for _ in ways
-    ]
-    control = Control()
-    places = [(name, way) for name in names for way in ways]
-    for (name, way), value in zip(places, added, strict=True):
-        path = f"layers.{layer}{way}.{name}" if steps.num_layers > 1 or way else name
-        control |= Control.add(path, value, time=slice(start, start + count))
+    added, control = added_all_along(steps, x, layer, names, start)
     with evaluating(net), torch.enable_grad():
         out = steps.run(x.detach(), state, start=start, engine=engine, control=control)
-        costs = cost(out.h)
-        if costs.shape != (count, columns):
-            raise ShapeError(
-                f"cost: expected a cost for each step and column, ({count}, {columns}), "
-                f"found {tuple(costs.shape)}"
-            )
+        costs = checked_costs(cost(out.h), count, columns)
         found = torch.autograd.grad(costs[-1].sum(), added)
     norms = torch.linalg.vector_norm(torch.cat(found, dim=-1), dim=-1).mean(dim=-1)
     return Profile(norms.flip(0), wrt, layer)

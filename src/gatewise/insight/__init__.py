@@ -8,7 +8,6 @@ from gatewise.insight.reading import (
     LongReading,
     half_life,
     read_long,
-    read_tokens,
     saturation,
     selectivity,
 )
@@ -55,7 +54,6 @@ __all__ = [
     "probe",
     "profile_of",
     "read_long",
-    "read_tokens",
     "saturation",
     "selectivity",
     "sensitivity",

@@ -40,7 +40,7 @@ class LongReading:
 
 def read_long(
     run: LanguageRun,
-    text: str,
+    text: str | Array,
     *,
     record: Sequence[str] = (),
     control: Control | None = None,
@@ -56,7 +56,7 @@ def read_long(
 
     Args:
         run: of a language model.
-        text: at least two tokens.
+        text: at least two tokens; or the tokens themselves, (N,).
         record: names or paths of gates and states.
         control: what to set; times of it count from the beginning of each part.
         columns: parts.
@@ -66,28 +66,12 @@ def read_long(
         DataError: the text is too short.
         OptionError: columns or warm is outside its range.
     """
-    ids = np.asarray(run.tokenizer.encode(text), np.int64)
-    return read_tokens(
-        run, ids, record=record, control=control, columns=columns, warm=warm, engine=engine
-    )
-
-
-def read_tokens(
-    run: LanguageRun,
-    ids: Array,
-    *,
-    record: Sequence[str] = (),
-    control: Control | None = None,
-    columns: int = COLUMNS,
-    warm: int = WARM,
-    engine: str = "auto",
-) -> LongReading:
-    """The same of a text's tokens (N,)."""
     for name, value, least in (("columns", columns, 1), ("warm", warm, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise OptionError(
                 f"{name}: expected a whole number of {least} or more, found {value!r}"
             )
+    ids = np.asarray(run.tokenizer.encode(text) if isinstance(text, str) else text, np.int64)
     if len(ids) < 2:
         raise DataError(f"expected a text of at least two tokens, found {len(ids)}")
     cut = _Cut(len(ids), columns, warm)

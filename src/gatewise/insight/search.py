@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gatewise.errors import DataError, OptionError
-from gatewise.insight.reading import WARM, read_tokens
+from gatewise.insight.reading import COLUMNS, WARM, read_long
 from gatewise.run import LanguageRun
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -124,10 +124,10 @@ def make_index(
     for begin in range(0, len(ids), PIECE):
         early = max(0, begin - WARM)
         stop = min(begin + PIECE, len(ids))
-        values = read_tokens(run, ids[early:stop], record=[path]).record[path][begin - early :]
-        if path.rpartition(".")[2] == "c":
-            values = np.tanh(values)
-        rows.append(_packed(values, threshold))
+        on = _on(run, ids[early:stop], path, threshold)[begin - early :]
+        rows.append(
+            np.packbits(on.T, axis=1)
+        )  # a piece is a whole number of bytes, but for the last
         told(stop)
     bits = np.concatenate(rows, axis=1)
     about = {
@@ -153,9 +153,12 @@ def make_index(
     return open_index(folder)
 
 
-def _packed(values: Array, threshold: float) -> Array:
-    """A bit a token, a row a unit; a piece is a whole number of bytes, but for the last."""
-    found: Array = np.packbits((values > threshold).T, axis=1)
+def _on(run: LanguageRun, ids: Array, path: str, threshold: float, columns: int = COLUMNS) -> Array:
+    """Which units are on at each token, (N, units)."""
+    values = read_long(run, ids, record=[path], columns=columns).record[path]
+    if path.rpartition(".")[2] == "c":
+        values = np.tanh(values)
+    found: Array = values > threshold
     return found
 
 
@@ -202,10 +205,7 @@ def pattern_of(
         raise OptionError(
             f"span: expected two of 0 to {len(ids)}, the first smaller, found {begin}:{end}"
         )
-    values = read_tokens(run, ids, record=[index.path], columns=1).record[index.path]
-    if index.path.rpartition(".")[2] == "c":
-        values = np.tanh(values)
-    on = values > index.threshold
+    on = _on(run, ids, index.path, index.threshold, columns=1)
     chosen = np.asarray(on[begin:end].all(0))
     other = np.asarray(~on[begin:end].any(0))
     if not around:
