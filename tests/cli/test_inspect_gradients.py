@@ -77,7 +77,7 @@ def test_the_table_data_and_picture(
         (["--text", "TEXT", "--lags", "0"], "--lags: expected a whole number of 1 or more"),
         (["--text", "TEXT", "--lags", "3", "--wrt", "z"], "--wrt: expected one of h, c, state"),
         (["--text", "TEXT", "--lags", "3", "--layer", "4"], "--layer: expected"),
-        (["--text", "TEXT", "--out", "x.csv"], "--out: expected a new .npz file"),
+        (["--text", "TEXT", "--out", "x.csv"], "--out: expected a file of .npz"),
     ],
 )
 def test_bad_input_is_one_clear_line(

@@ -11,30 +11,15 @@ import pytest
 import torch
 
 import gatewise as gw
+from bare import BareRun
 from gatewise import insight
 from gatewise.errors import DataError, OptionError, UnknownNameError
-from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.probe import Control
-
-
-class Bare:
-    """As much of a run as reading needs: a small model of characters, not trained."""
-
-    class Tokens:
-        def encode(self, text: str) -> Any:
-            return np.array([ord(char) - 97 for char in text])
-
-    def __init__(self) -> None:
-        torch.manual_seed(3)
-        self.model = LanguageModel(
-            LanguageModelConfig(vocab_size=26, hidden_size=6, embedding_size=4, num_layers=2)
-        ).eval()
-        self.tokenizer = self.Tokens()
 
 
 @pytest.fixture(scope="module")
 def run() -> Any:
-    return Bare()
+    return BareRun()
 
 
 def one_column(run: Any, text: str, control: Control | None = None) -> tuple[Any, Any]:
@@ -163,7 +148,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
         (["--follow", "/(/"], "--follow: expected a regular expression"),
         (["--record", "z"], "unknown"),
         (["--top", "0"], "--top: expected a whole number of 1 or more"),
-        (["--out", "a.csv"], "--out: expected a new .npz file"),
+        (["--out", "a.csv"], "--out: expected a file of .npz"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -194,7 +179,7 @@ def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_p
         (["--follow", "braces"], "unknown mark 'braces'"),
         (["--follow", "/zzz/"], "with the mark and without, found 0"),
         (["--characters", "1"], "--characters"),
-        (["--out", "a.txt"], "--out: expected a new file of .csv, .npz"),
+        (["--out", "a.txt"], "--out: expected a file of .csv, .npz"),
     ):
         called = gatewise(*words, *extra)
         assert called.status == 2

@@ -8,28 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from bare import BareRun
 from gatewise.errors import DataError, OptionError, UnknownNameError
 from gatewise.insight import ablate
-from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.probe import Control
-
-
-class Bare:
-    """As much of a run as this needs: a small model of characters, not trained."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(3)
-        config = LanguageModelConfig(vocab_size=26, hidden_size=6, embedding_size=4, num_layers=2)
-        self.model = LanguageModel(config).double().eval()
-        self.tokenizer = self
-
-    def encode(self, text: str) -> Any:
-        return np.array([ord(char) - 97 for char in text])
 
 
 @pytest.fixture(scope="module")
 def run() -> Any:
-    return Bare()
+    return BareRun()
 
 
 TEXT = "".join(chr(97 + k * k * 7 % 26) for k in range(150))

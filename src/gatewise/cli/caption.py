@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as json_module
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from cyclopts import Parameter
 from gatewise.cli import screen
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import ControlFile, Opening, OpeningFlags, RunPath, open_as, read_control
+from gatewise.cli.saving import check_new, new_text
 from gatewise.cli.translate import Search, SearchFlags
-from gatewise.errors import DataError, FailedError, OptionError
+from gatewise.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from gatewise.run import Caption, CaptionRun
@@ -95,8 +95,7 @@ def caption(
         gallery.check(html)
     if plot is not None:
         plots.check(plot)
-    if out is not None and os.path.lexists(out):
-        raise OptionError(f"{out} exists: expected a new file, choose another --out")
+    check_new(out)
     acting = read_control(control)
     opened = open_as(CaptionRun, run, opening, "caption")
     options: dict[str, Any] = {
@@ -235,12 +234,9 @@ def _document(one: Captioned) -> dict[str, Any]:
 def write_results(out: Path, captions: Sequence[tuple[str, str]]) -> None:
     """Captions in COCO's result format, into a new file."""
     document = [{"image_id": name, "caption": text} for name, text in captions]
-    try:
-        with open(out, "x", encoding="utf-8") as file:
-            json_module.dump(document, file, ensure_ascii=False, indent=1)
-            file.write("\n")
-    except OSError as error:
-        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+    with new_text(out) as file:
+        json_module.dump(document, file, ensure_ascii=False, indent=1)
+        file.write("\n")
     screen.say(f"written: {out}")
 
 

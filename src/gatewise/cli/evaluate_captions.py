@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.saving import check_new
 from gatewise.errors import OptionError, unknown
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def evaluate_captions(
     json: bool,
 ) -> int:
     """Scores of each part's captions, as a table or a document."""
-    if out is not None and os.path.lexists(out):
-        raise OptionError(f"{out} exists: expected a new file, choose another --out")
+    check_new(out)
     parts = _read(opened, data, fractions, files)
     names = [name for name in parts if name != "train"] or ["train"] if part == "all" else [part]
     for name in names:

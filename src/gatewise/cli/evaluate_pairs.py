@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.errors import FailedError, OptionError, unknown
+from gatewise.cli.saving import check_new, new_text
+from gatewise.errors import OptionError, unknown
 
 if TYPE_CHECKING:
     from gatewise.run import Run, TranslateRun
@@ -67,8 +67,7 @@ def evaluate_pairs(
             f"{opened.path}: `gatewise eval` cannot measure runs of {opened.mapping!r}"
         )
     widths = widths_of(pairs.beams)
-    if pairs.out is not None and os.path.lexists(pairs.out):
-        raise OptionError(f"{pairs.out} exists: expected a new file, choose another --out")
+    check_new(pairs.out)
     read = read_parallel_text(
         list(data), source=pairs.source, target=pairs.target, fractions=fractions
     )
@@ -175,8 +174,5 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _write(out: Path, texts: Sequence[str]) -> None:
-    try:
-        with open(out, "x", encoding="utf-8") as file:
-            file.writelines(f"{text}\n" for text in texts)
-    except OSError as error:
-        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+    with new_text(out) as file:
+        file.writelines(f"{text}\n" for text in texts)

@@ -9,13 +9,13 @@ import base64
 import html
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatewise.errors import FailedError, OptionError
+from gatewise.cli.saving import check_new, new_text
+from gatewise.errors import OptionError
 from gatewise.metrics.ratings import LEVELS
 
 _PIXELS = 240
@@ -51,8 +51,7 @@ class Card:
 
 def check(path: Path) -> None:
     """Refuse what cannot be written, before anything is computed."""
-    if os.path.lexists(path):
-        raise OptionError(f"{path} exists: expected a new file, choose another --html")
+    check_new(path, "--html")
     if not path.parent.is_dir():
         raise OptionError(f"--html: {path.parent} is no folder to write {path.name} into")
 
@@ -64,11 +63,8 @@ def write(path: Path, title: str, cards: Sequence[Card]) -> None:
         FailedError: if it cannot be written.
     """
     page = page_of(title, cards)
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(page)
-    except OSError as error:
-        raise FailedError(f"{path}: cannot write it: {error.strerror}") from None
+    with new_text(path) as file:
+        file.write(page)
 
 
 def page_of(title: str, cards: Sequence[Card]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspect_gradients import given_text
+from gatewise.cli.inspecting import check_least, given_text, marked
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
-from gatewise.errors import FailedError, OptionError
+from gatewise.cli.saving import check_new, new_text, save_arrays
 
 if TYPE_CHECKING:
     from gatewise.insight import Ablation
@@ -49,20 +48,11 @@ def inspect_ablate(
     json: Json = False,
 ) -> int:
     """What each unit is worth; `gatewise inspect ablate --help` says more."""
-    if out is not None and (os.path.lexists(out) or out.suffix not in _ENDS):
-        raise OptionError(f"--out: expected a new file of {', '.join(_ENDS)}, found {out}")
-    for name, number, least in (("top", top, 1), ("characters", characters, 2)):
-        if number < least:
-            raise OptionError(
-                f"--{name}: expected a whole number of {least} or more, found {number}"
-            )
+    check_new(out, endings=_ENDS)
+    check_least(top=(top, 1), characters=(characters, 2))
     opened = open_run(run, opening, "read")
-    given = given_text(text)
-    if len(given) > characters:
-        screen.say(f"note: reading the first {characters:,} of {len(given):,} characters")
-    found = _ablated(
-        opened, given[:characters], _paths(opened, record), follow, value, opening.engine
-    )
+    given = given_text(text, characters)
+    found = _ablated(opened, given, _paths(opened, record), follow, value, opening.engine)
     if out is not None:
         _save(found, out)
     if json:
@@ -85,15 +75,9 @@ def _ablated(
     value: float,
     engine: str,
 ) -> list[Ablation]:
-    from gatewise.insight import ablate, marks
+    from gatewise.insight import ablate
 
-    where = None
-    if follow is not None:
-        ids = run.tokenizer.encode(text)
-        try:
-            where = marks(run.tokenizer.decode(ids), follow, run.tokenizer.lengths(ids))
-        except OptionError as error:
-            raise OptionError(f"--follow: {error}") from None
+    where = None if follow is None else marked(run, run.tokenizer.encode(text), follow)
     found = []
     for path in paths:
         told = _Told(path)
@@ -150,24 +134,15 @@ def _document(one: Ablation) -> dict[str, Any]:
 
 
 def _save(found: Sequence[Ablation], out: Path) -> None:
-    import numpy as np
-
-    try:
-        if out.suffix == ".npz":
-            arrays: dict[str, Any] = {}
-            for one in found:
-                for name in ("units", "change", "inside", "outside"):
-                    if getattr(one, name) is not None:
-                        arrays[f"{one.path}/{name}"] = getattr(one, name)
-            with open(out, "xb") as raw:
-                np.savez(raw, **arrays)
-            return
-        with open(out, "x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "unit", "change", "inside", "outside"])
-            for one in found:
-                for k, unit in enumerate(one.units.tolist()):
-                    sides = [None if s is None else float(s[k]) for s in (one.inside, one.outside)]
-                    writer.writerow([one.path, unit, float(one.change[k]), *sides])
-    except OSError as error:
-        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+    if out.suffix.lower() == ".npz":
+        names = ("units", "change", "inside", "outside")
+        arrays = {f"{one.path}/{name}": getattr(one, name) for one in found for name in names}
+        save_arrays(out, {name: one for name, one in arrays.items() if one is not None})
+        return
+    with new_text(out, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "unit", "change", "inside", "outside"])
+        for one in found:
+            for k, unit in enumerate(one.units.tolist()):
+                sides = [None if s is None else float(s[k]) for s in (one.inside, one.outside)]
+                writer.writerow([one.path, unit, float(one.change[k]), *sides])

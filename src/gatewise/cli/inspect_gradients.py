@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
+from gatewise.cli.inspecting import given_text
 from gatewise.cli.options import Json, with_flag_names
-from gatewise.cli.runs import Opening, OpeningFlags, as_text, open_run
-from gatewise.errors import FailedError, OptionError
+from gatewise.cli.runs import Opening, OpeningFlags, open_run
+from gatewise.cli.saving import check_new, save_arrays
+from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
     from gatewise.insight import Sensitivity
@@ -56,8 +57,7 @@ def inspect_gradients(
     """Gradients through time; `gatewise inspect gradients --help` says more."""
     if plot is not None:
         plots.check(plot)
-    if out is not None and (os.path.lexists(out) or out.suffix != ".npz"):
-        raise OptionError(f"--out: expected a new .npz file, found {out}")
+    check_new(out, endings=(".npz",))
     given = given_text(text)
     found: dict[str, Sensitivity] = {}
     options = (lags, windows, layer, wrt, exponents, spectrum)
@@ -78,18 +78,6 @@ def inspect_gradients(
         save(profiles({name: one.profile for name, one in found.items()}), plot)
         screen.say(f"drawn: {plot}")
     return 0
-
-
-def given_text(given: str) -> str:
-    """The text of a file of that name, or what was given itself."""
-    from gatewise.tasks.tables import read_text
-
-    path = Path(given)
-    try:
-        is_file = path.is_file()
-    except OSError:  # a text longer than any name
-        is_file = False
-    return read_text(path) if is_file else as_text(given)
 
 
 def _measured(
@@ -177,15 +165,9 @@ def _document(one: Sensitivity) -> dict[str, Any]:
 
 
 def _save(found: Mapping[str, Sensitivity], out: Path) -> None:
-    import numpy as np
-
     arrays: dict[str, Any] = {}
     for name, one in found.items():
         for key in ("norms", "exponents", "singular", "radius"):
             if key in (document := _document(one)):
                 arrays[f"{name}/{key}"] = document[key].cpu().numpy()
-    try:
-        with open(out, "xb") as file:
-            np.savez(file, **arrays)
-    except OSError as error:
-        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+    save_arrays(out, arrays)

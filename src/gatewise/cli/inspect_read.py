@@ -21,7 +21,8 @@ from gatewise.cli.runs import (
     read_control,
     say_notes,
 )
-from gatewise.errors import FailedError, OptionError
+from gatewise.cli.saving import check_new, new_text, save_arrays
+from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,8 +64,7 @@ def inspect_read(
     """A text through the model; `gatewise inspect read --help` says more."""
     from gatewise.probe import Record
 
-    if out is not None and os.path.lexists(out):
-        raise OptionError(f"{out} exists: expected a new file, choose another --out")
+    check_new(out)
     names = [name.strip() for name in record.split(",") if name.strip()]
     _check_pictures(names, unit, plot, html)
     place = None if unit is None else _place(unit)
@@ -146,11 +146,8 @@ def _colour(
     if on_screen and screen.is_terminal() and not os.environ.get("NO_COLOR"):
         screen.out(terminal([screen.visible(token) for token in tokens], values))
     if html is not None:
-        try:
-            with open(html, "x", encoding="utf-8") as file:
-                file.write(page(tokens, values, f"{path}, unit {number}"))
-        except OSError as error:
-            raise FailedError(f"{html}: cannot write it: {error.strerror}") from None
+        with new_text(html) as file:
+            file.write(page(tokens, values, f"{path}, unit {number}"))
         screen.say(f"written: {html}")
 
 
@@ -189,9 +186,5 @@ def _save(reading: Reading, out: Path) -> None:
     arrays: dict[str, Any] = {
         path: v[:, 0].float().cpu().numpy() for path, v in (reading.record or {}).items()
     }
-    tokens = np.array(reading.tokens)
-    try:
-        with open(out, "xb") as file:
-            np.savez(file, ids=reading.ids, tokens=tokens, nats=reading.nats.numpy(), **arrays)
-    except OSError as error:
-        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+    head = {"ids": reading.ids, "tokens": np.array(reading.tokens), "nats": reading.nats.numpy()}
+    save_arrays(out, head | arrays)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspect_gradients import given_text
+from gatewise.cli.inspecting import given_text
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.errors import DataError, OptionError

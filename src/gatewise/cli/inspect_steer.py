@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,8 @@ from gatewise.cli.runs import (
     read_control,
     sampling,
 )
-from gatewise.errors import FailedError, OptionError
+from gatewise.cli.saving import check_new, new_text
+from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
     from gatewise.cli.runs import Drawing
@@ -82,8 +82,7 @@ def inspect_steer(
     """What a control does; `gatewise inspect steer --help` says more."""
     from gatewise.cli.runs import Drawing
 
-    if save is not None and os.path.lexists(save):
-        raise OptionError(f"{save} exists: expected a new file, choose another --save")
+    check_new(save, "--save")
     places = (layer, _indices("--units", units), _indices("--time", time))
     controls = _controls(read_control(control), do, name, value, places, sweep)
     drawing = Drawing(seed=seed)
@@ -95,7 +94,8 @@ def inspect_steer(
             _written(opened, text, one, label, drawing, max_tokens, temperature, opening)
         )
     if save is not None:
-        _save(controls[-1][1], save)
+        with new_text(save) as file:
+            file.write(controls[-1][1].to_json() + "\n")
     if json:
         screen.out_json({"run": str(opened.path), "prompt": text, "texts": written})
     else:
@@ -200,11 +200,3 @@ def _written(
         "text": found.text,
         "nats_per_token": cost if math.isfinite(cost) else None,
     }
-
-
-def _save(control: Control, path: Path) -> None:
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(control.to_json() + "\n")
-    except OSError as error:
-        raise FailedError(f"{path}: cannot write it: {error.strerror}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspect_gradients import given_text
+from gatewise.cli.inspecting import check_least, given_text, marked
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
-from gatewise.errors import DataError, FailedError, OptionError
+from gatewise.cli.saving import check_new, save_arrays
+from gatewise.errors import DataError
 
 if TYPE_CHECKING:
     from gatewise.insight import Follower, LongReading, Probe, Worth
@@ -57,18 +57,11 @@ def inspect_units(
     json: Json = False,
 ) -> int:
     """What units follow; `gatewise inspect units --help` says more."""
-    if out is not None and (os.path.lexists(out) or out.suffix != ".npz"):
-        raise OptionError(f"--out: expected a new .npz file, found {out}")
-    for name, value, least in (("top", top, 1), ("worth", worth, 0), ("characters", characters, 2)):
-        if value < least:
-            raise OptionError(
-                f"--{name}: expected a whole number of {least} or more, found {value}"
-            )
+    check_new(out, endings=(".npz",))
+    check_least(top=(top, 1), worth=(worth, 0), characters=(characters, 2))
     opened = open_run(run, opening, "read")
-    given = given_text(text)
-    if len(given) > characters:
-        screen.say(f"note: reading the first {characters:,} of {len(given):,} characters")
-    looked = _Look(opened, given[:characters], _names(opened, record, follow), follow)
+    given = given_text(text, characters)
+    looked = _Look(opened, given, _names(opened, record, follow), follow)
     if out is not None:
         looked.save(out)
     if follow is None:
@@ -92,18 +85,14 @@ class _Look:
     def __init__(
         self, run: LanguageRun, text: str, names: Sequence[str], follow: str | None
     ) -> None:
-        from gatewise.insight import marks, read_long
+        from gatewise.insight import read_long
 
         self.run, self.text, self.follow = run, text, follow
         self.reading: LongReading = read_long(run, text, record=names)
         self.where: Marks | None = None
         if follow is not None:
             ids = self.reading.ids
-            decoded = run.tokenizer.decode(ids)
-            try:
-                self.where = marks(decoded, follow, run.tokenizer.lengths(ids))
-            except OptionError as error:
-                raise OptionError(f"--follow: {error}") from None
+            self.where = marked(run, ids, follow)
             if not self.where.any() or self.where.all():
                 count = int(self.where.sum())
                 raise DataError(
@@ -129,11 +118,7 @@ class _Look:
         arrays: dict[str, Any] = {"ids": reading.ids, "tokens": tokens, "nats": reading.nats}
         if self.where is not None:
             arrays["marks"] = self.where
-        try:
-            with open(out, "xb") as file:
-                np.savez(file, **(arrays | reading.record))
-        except OSError as error:
-            raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+        save_arrays(out, arrays | reading.record)
 
 
 def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:

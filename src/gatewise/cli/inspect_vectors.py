@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json as json_module
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,8 @@ from cyclopts import Parameter
 from gatewise.cli import plots, screen
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_as, say_notes
-from gatewise.errors import DataError, FailedError, OptionError
+from gatewise.cli.saving import check_new, new_text, save_arrays
+from gatewise.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,8 +62,7 @@ def inspect_vectors(
     area = None if region is None else _region(region)
     if plot is not None:
         plots.check(plot)
-    if out is not None:
-        _check_out(out)
+    check_new(out, endings=_ENDS)
     phrases = _phrases(data)
     opened = open_as(TranslateRun, run, opening, "vectors")
     say_notes(_notes(opened, phrases))
@@ -95,13 +94,6 @@ def _region(text: str) -> Region:
     if not (x0 < x1 and y0 < y1):
         raise OptionError(f"--region: expected x0 < x1 and y0 < y1, found {text!r}")
     return x0, x1, y0, y1
-
-
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() not in _ENDS:
-        raise OptionError(f"--out: expected a file of {', '.join(_ENDS)}, found {out}")
-    if os.path.lexists(out):
-        raise OptionError(f"{out} exists: expected a new file, choose another --out")
 
 
 def _phrases(data: Sequence[str]) -> list[str]:
@@ -144,19 +136,16 @@ def _table(document: dict[str, Any]) -> str:
 
 def _save(out: Path, document: dict[str, Any], vectors: Tensor) -> None:
     kind = out.suffix.lower()
-    try:
-        if kind == ".npz":
-            _save_arrays(out, document, vectors)
+    if kind == ".npz":
+        _save_arrays(out, document, vectors)
+        return
+    with new_text(out, newline="") as file:
+        if kind == ".json":
+            json_module.dump(document, file, ensure_ascii=False, indent=1)
             return
-        with open(out, "x", encoding="utf-8", newline="") as file:
-            if kind == ".json":
-                json_module.dump(document, file, ensure_ascii=False, indent=1)
-                return
-            writer = csv.writer(file)
-            writer.writerow(("phrase", "x", "y"))
-            writer.writerows((one["phrase"], one["x"], one["y"]) for one in document["phrases"])
-    except OSError as error:
-        raise FailedError(f"{out}: cannot write it: {error.strerror}") from None
+        writer = csv.writer(file)
+        writer.writerow(("phrase", "x", "y"))
+        writer.writerows((one["phrase"], one["x"], one["y"]) for one in document["phrases"])
 
 
 def _save_arrays(out: Path, document: dict[str, Any], vectors: Tensor) -> None:
@@ -164,5 +153,4 @@ def _save_arrays(out: Path, document: dict[str, Any], vectors: Tensor) -> None:
 
     points = np.array([(one["x"], one["y"]) for one in document["phrases"]])
     names = np.array([one["phrase"] for one in document["phrases"]])
-    with open(out, "xb") as file:
-        np.savez(file, phrases=names, points=points, vectors=vectors.numpy())
+    save_arrays(out, {"phrases": names, "points": points, "vectors": vectors.numpy()})

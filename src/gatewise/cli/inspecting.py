@@ -1,0 +1,60 @@
+"""What the inspections share: the text that is looked at, marks on it, checks of their numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatewise.cli import screen
+from gatewise.cli.runs import as_text
+from gatewise.errors import OptionError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from gatewise.insight.marks import Marks
+    from gatewise.run import LanguageRun
+
+
+def given_text(given: str, most: int | None = None) -> str:
+    """The text of a file of that name, or what was given itself.
+
+    Args:
+        given: a path or a text.
+        most: characters to keep; what is left out is said.
+    """
+    from gatewise.tasks.tables import read_text
+
+    path = Path(given)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a text longer than any name
+        is_file = False
+    text = read_text(path) if is_file else as_text(given)
+    if most is None or len(text) <= most:
+        return text
+    screen.say(f"note: reading the first {most:,} of {len(text):,} characters")
+    return text[:most]
+
+
+def check_least(**least: tuple[int, int]) -> None:
+    """Raise OptionError, naming the flag, for the first option that is less than it may be.
+
+    Args:
+        least: name of each option -> what was given, and the least.
+    """
+    for name, (found, allowed) in least.items():
+        if found < allowed:
+            raise OptionError(
+                f"--{name}: expected a whole number of {allowed} or more, found {found}"
+            )
+
+
+def marked(run: LanguageRun, ids: ArrayLike, follow: str) -> Marks:
+    """Where --follow is, for each of the tokens."""
+    from gatewise.insight import marks
+
+    try:
+        return marks(run.tokenizer.decode(ids), follow, run.tokenizer.lengths(ids))
+    except OptionError as error:
+        raise OptionError(f"--follow: {error}") from None
