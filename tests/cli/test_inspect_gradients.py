@@ -12,7 +12,7 @@ import torch
 
 import gatewise as gw
 from gatewise import gradients
-from gatewise.cli.watching import GradientWatcher
+from gatewise.cli.watching_gradients import GradientWatcher
 from gatewise.insight import sensitivity, untrained
 from gatewise.mappings import LanguageModelOptions, StreamOptions
 from gatewise.train import TextOptions, TrainOptions, language_learner

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,7 +13,7 @@ from cyclopts import Parameter
 from gatewise.cli import screen, settings, training
 from gatewise.cli.options import Engine, Json, flags_of
 from gatewise.cli.training import Chosen, ConfigFile, Form, Out, Resume, check_folder, show_result
-from gatewise.cli.watching import GradientWatcher, SampleWatcher, Write
+from gatewise.cli.watching import SampleWatcher, Write
 from gatewise.errors import OptionError
 from gatewise.mappings import LanguageLearner, LanguageModelOptions, StreamOptions
 from gatewise.text.corpora import Corpus
@@ -105,8 +104,8 @@ def train_lm(
     corpus = chosen.text.corpus(data)
     say_corpus(corpus)
     learner = language_learner(corpus, chosen.model, chosen.streams, chosen.training, engine=engine)
-    watching = partial(GradientWatcher, learner, out, chosen.training.clip_norm) if watch else None
-    result = run_training(learner, chosen, out, resume=resume, watch=watching)
+    following = _follow(learner, out, chosen.training) if watch else None
+    result = run_training(learner, chosen, out, resume=resume, watch=following)
     if json:
         screen.out_json(result.to_dict())
     else:
@@ -122,6 +121,15 @@ def train_lm(
             )
         screen.say(f'next: gatewise complete {out} "..."   or   gatewise generate {out}')
     return 0
+
+
+def _follow(
+    learner: LanguageLearner, out: Path, options: TrainOptions
+) -> Callable[[Write], Watcher]:
+    """What makes the watcher of --watch gradients."""
+    from gatewise.cli.watching_gradients import GradientWatcher
+
+    return lambda write: GradientWatcher(learner, out, options.clip_norm, write)
 
 
 def run_training(

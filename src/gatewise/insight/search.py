@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -129,19 +129,19 @@ def make_index(
             np.packbits(on.T, axis=1)
         )  # a piece is a whole number of bytes, but for the last
         told(stop)
-    bits = np.concatenate(rows, axis=1)
-    about = {
-        "format": FORMAT,
-        "path": path,
-        "threshold": threshold,
-        "tokens": len(ids),
-        "weights": weights_of(run),
-    }
+    about = {"format": FORMAT, "path": path, "threshold": threshold, "tokens": len(ids)}
+    about["weights"] = weights_of(run)
+    _write(folder, ids.astype(np.uint32), np.concatenate(rows, axis=1), about)
+    return open_index(folder)
+
+
+def _write(folder: Path, ids: Array, bits: Array, about: Mapping[str, Any]) -> None:
+    """An index under a temporary name, then under its own; DataError if it cannot be written."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".index-"))
         try:
-            np.save(made / "ids.npy", ids.astype(np.uint32))
+            np.save(made / "ids.npy", ids)
             np.save(made / "bits.npy", bits)
             (made / "index.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
             os.replace(made, folder)
@@ -150,7 +150,6 @@ def make_index(
             raise
     except OSError as error:
         raise DataError(f"{folder}: cannot write the index: {error.strerror}") from None
-    return open_index(folder)
 
 
 def _on(run: LanguageRun, ids: Array, path: str, threshold: float, columns: int = COLUMNS) -> Array:

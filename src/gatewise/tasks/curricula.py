@@ -57,8 +57,9 @@ class Curriculum:
         """The curriculum after an evaluation, and what has happened.
 
         A stage is over when validation accuracy exceeds 0.95, or when it stalls: accuracy is below that
-        of five evaluations ago; of mastery, the mean of twenty evaluations is not above that of the twenty before. The next stage is one longer; after the greatest length, one deeper and
-        of length 1 again. At the last stage "settle" says: multiply the rate by 0.8.
+        of five evaluations ago; of mastery, the mean of twenty evaluations is not above that of the twenty
+        before. The next stage is one longer; after the greatest length, one deeper and of length 1 again. At
+        the last stage "settle" says: multiply the rate by 0.8.
 
         Args:
             valid: accuracy on validation examples of hardness `current`, 0 to 1.
@@ -72,15 +73,17 @@ class Curriculum:
             if not 0 <= one <= 1:
                 raise OptionError(f"expected an accuracy from 0 to 1, found {one}")
         waits = CURRICULA[self.name].waits
-        stalls = len(self.figures) >= PATIENCE and figure < self.figures[-PATIENCE]
-        if waits:
-            stalls = _levelled((*self.figures, figure))
+        stalls = _levelled((*self.figures, figure)) if waits else self._is_worse(figure)
         if not (valid > PASSED or stalls):
             kept = (*self.figures, figure)[-(2 * LONG if waits else PATIENCE) :]
             return dataclasses.replace(self, figures=kept), "stay"
         harder = self._next()
         move: Move = "settle" if harder == self.current else "harder"
         return dataclasses.replace(self, current=harder, figures=(figure,)), move
+
+    def _is_worse(self, figure: float) -> bool:
+        """Whether an accuracy is below that of five evaluations ago."""
+        return len(self.figures) >= PATIENCE and figure < self.figures[-PATIENCE]
 
     def _next(self) -> Hardness:
         length, nesting = self.current
