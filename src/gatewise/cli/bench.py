@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # only names: the page of help must not wait for torch
     from gatewise.bench.report import Report
     from gatewise.bench.suites import Job, Settings
 
-BENCHMARKS = ("train", "step", "lm", "cell", "peak", "scaling", "machine")
-
 app = App(
     name="bench",
     help="Measure gatewise beside its peers on this machine: a quick look at all in about a minute.\n\n"
@@ -221,6 +219,16 @@ def scaling(
 
     names = measuring.contestants or lines.NAMES
     return _measure("scaling", measuring, jobs, json, names=names, seconds=3.0, more=more)
+
+
+app.command(
+    "gatewise.cli.bench_memory:memory",
+    name="memory",
+    help="The memory suite as a table: cells and tasks over seeds.\n\n"
+    "Each run is trained until its task is solved or its sequences are used up; how many seeds solved it, after how many "
+    "sequences, and what share of fresh sequences is right then. Rows are kept in --out as they are finished, and "
+    "what stands there is not trained again: a table can be stopped and gone on with.",
+)
 
 
 @app.command

@@ -60,7 +60,7 @@ VERBS = (
 )
 
 BELOW = {
-    "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "machine")),
+    "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "memory", "machine")),
     "train": (
         "mapping",
         ("lm", "tag", "forecast", "classify", "translate", "execute", "caption", "task"),
