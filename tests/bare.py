@@ -11,11 +11,12 @@ from gatewise.mappings import LanguageModel, LanguageModelConfig
 
 
 class BareRun:
-    """Two layers of six units, in float64; it is its own tokenizer."""
+    """Two layers of six units, in float64, unless options of the model say else; it is its own tokenizer."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         torch.manual_seed(3)
-        config = LanguageModelConfig(vocab_size=26, hidden_size=6, embedding_size=4, num_layers=2)
+        chosen = {"hidden_size": 6, "embedding_size": 4, "num_layers": 2} | options
+        config = LanguageModelConfig(vocab_size=26, **chosen)
         self.model = LanguageModel(config).double().eval()
         self.tokenizer = self
 

@@ -10,13 +10,23 @@ INSPECTIONS = {
     "next token costs most stand first. --follow sees apart what it costs behind brackets, quotes, ...",
     "batches": "How a text becomes columns and windows of a batch, as a picture.\n\n"
     "Without a file: the alphabet in 4 columns and windows of 3 rows.",
+    "direction": "A steering vector: the direction in which a state differs between two sets of texts.\n\n"
+    "--toward and --away are files of a text a line (\\\\n in it is a new line). Half of each makes the vector; on the other half "
+    "it is told how well it tells them apart, and what adding it (--strengths) does to the cost of both. A prompt is continued "
+    "with each strength; --save writes the last as a control.",
     "gradients": "How far back language models look: their gradients through time.\n\n"
     "For each lag, how much the cost of a token depends on the state so many tokens before; beside it, what "
     "that norm changes by per step, the largest lag at which it is still 1 % of its largest value, and the mean lag. "
     "--before shows the same net before training, --exponents how fast small changes of the state grow.",
+    "lens": "What the decoder would say from each layer, and with its output gates open.\n\n"
+    "After each token, the most probable next one as read from h of each layer, and from h as it would be with the output gate open "
+    "(all that the memory holds). A lower layer has a basis of its own: --fit finds the linear map from it on a text.",
     "novelty": "How much of a generated text stands in the training text.\n\n"
     "For each length, the share of the generated text's substrings that occur in the given "
     "files, and the longest passage that was copied.",
+    "patch": "States of another text, put into a model that has read this one: whose continuation does it write?\n\n"
+    "Each state of each layer (or --name) is taken after the last token of OTHER and set at the last of PROMPT, alone and all together; "
+    "for each, what is written, and what the continuations of both texts cost then.",
     "ratings": "What people said of captions, on the lecture's four levels.\n\n"
     "How many captions got each level, how far the raters agree, and with --references how well each metric "
     "goes with them.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
+from gatewise.cli.inspecting import decimals, indices
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     Opening,
@@ -83,7 +84,7 @@ def inspect_steer(
     from gatewise.cli.runs import Drawing
 
     check_new(save, "--save")
-    places = (layer, _indices("--units", units), _indices("--time", time))
+    places = (layer, indices("--units", units), indices("--time", time))
     controls = _controls(read_control(control), do, name, value, places, sweep)
     drawing = Drawing(seed=seed)
     opened = open_run(run, opening, "generate")
@@ -105,22 +106,6 @@ def inspect_steer(
             screen.out(f"--- {row['label']}{read}")
             screen.result(text + row["text"])
     return 0
-
-
-def _indices(flag: str, given: str | None) -> Any:
-    """3, 3,17 or 0:8 as an index of a Control."""
-    if given is None:
-        return None
-    try:
-        first, colon, last = given.partition(":")
-        if colon:
-            return slice(int(first) if first else None, int(last) if last else None)
-        found = [int(one) for one in given.split(",")]
-    except ValueError:
-        raise OptionError(
-            f"{flag}: expected numbers such as 3, 3,17 or 0:8, found {given!r}"
-        ) from None
-    return found[0] if len(found) == 1 else found
 
 
 def _controls(
@@ -150,7 +135,7 @@ def _controls(
         if value is not None or sweep is not None:
             raise OptionError(f"--value and --sweep: {do} takes none; leave them out")
         return [(f"{do} {name}" if name else f"memory {do}", _control(do, name, None, places))]
-    values = [value] if sweep is None else _numbers(sweep)
+    values = [value] if sweep is None else decimals("--sweep", sweep)
     if values == [None] or (sweep is not None and value is not None):
         raise OptionError(f"--value or --sweep: expected one of the two for {do}")
     return [
@@ -158,13 +143,6 @@ def _controls(
         for one in values
         if one is not None
     ]
-
-
-def _numbers(sweep: str) -> list[float | None]:
-    try:
-        return [float(one) for one in sweep.split(",")]
-    except ValueError:
-        raise OptionError(f"--sweep: expected numbers with commas, found {sweep!r}") from None
 
 
 def _control(

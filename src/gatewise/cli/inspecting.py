@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gatewise.cli import screen
 from gatewise.cli.runs import as_text
@@ -58,3 +59,38 @@ def marked(run: LanguageRun, ids: ArrayLike, follow: str) -> Marks:
         return marks(run.tokenizer.decode(ids), follow, run.tokenizer.lengths(ids))
     except OptionError as error:
         raise OptionError(f"--follow: {error}") from None
+
+
+def indices(flag: str, given: str | None) -> Any:
+    """3, 3,17 or 0:8 as an index of a Control."""
+    if given is None:
+        return None
+    try:
+        first, colon, last = given.partition(":")
+        if colon:
+            return slice(int(first) if first else None, int(last) if last else None)
+        found = [int(one) for one in given.split(",")]
+    except ValueError:
+        raise OptionError(
+            f"{flag}: expected numbers such as 3, 3,17 or 0:8, found {given!r}"
+        ) from None
+    return found[0] if len(found) == 1 else found
+
+
+def numbers(flag: str, given: str) -> list[int]:
+    """3,17 as numbers."""
+    try:
+        return [int(one) for one in given.split(",")]
+    except ValueError:
+        raise OptionError(f"{flag}: expected numbers such as 3,17, found {given!r}") from None
+
+
+def decimals(flag: str, given: str) -> list[float]:
+    """0,0.5,1 as numbers."""
+    try:
+        found = [float(one) for one in given.split(",")]
+    except ValueError:
+        raise OptionError(f"{flag}: expected numbers with commas, found {given!r}") from None
+    if not all(math.isfinite(one) for one in found):
+        raise OptionError(f"{flag}: expected finite numbers, found {given!r}")
+    return found

@@ -70,8 +70,11 @@ BELOW = {
         (
             "ablate",
             "batches",
+            "direction",
             "gradients",
+            "lens",
             "novelty",
+            "patch",
             "ratings",
             "read",
             "search",

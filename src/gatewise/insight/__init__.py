@@ -1,7 +1,10 @@
 """What is seen and measured in a trained model: one module a question."""
 
 from gatewise.insight.ablation import Ablation, ablate
+from gatewise.insight.directions import Direction, direction
+from gatewise.insight.lens import Fitted, Lens, Said, fit, lens
 from gatewise.insight.marks import MARKS, marks
+from gatewise.insight.patching import Patched, patch, patch_control
 from gatewise.insight.points import Plane, SlowPoints, principal_plane, slow_points
 from gatewise.insight.probes import Probe, probe
 from gatewise.insight.reading import (
@@ -32,23 +35,33 @@ from gatewise.insight.units import Follower, Worth, followers, worth
 __all__ = [
     "MARKS",
     "Ablation",
+    "Direction",
+    "Fitted",
     "Follower",
     "Index",
+    "Lens",
     "LongReading",
+    "Patched",
     "Pattern",
     "Place",
     "Plane",
     "Probe",
+    "Said",
     "Sensitivity",
     "SlowPoints",
     "Worth",
     "ablate",
+    "direction",
     "find",
+    "fit",
     "followers",
     "half_life",
+    "lens",
     "make_index",
     "marks",
     "open_index",
+    "patch",
+    "patch_control",
     "pattern_of",
     "principal_plane",
     "probe",

@@ -202,7 +202,7 @@ class LanguageModel(nn.Module):
         scores = None
         if logits != "none":
             h = out.h if logits == "all" else _last(out.h, lengths)
-            scores = self._scores(self._drop(h, "output", self.config.dropout))
+            scores = self.scores(self._drop(h, "output", self.config.dropout))
         return LanguageOutput(scores, out.h, out.state, out.record, out.engine)
 
     def loss(
@@ -237,7 +237,7 @@ class LanguageModel(nn.Module):
 
     def token_nats(self, h: Tensor, targets: Tensor) -> Tensor:
         """The cost of each target (T, B) given the stack's outputs h (T, B, H), with its graph: (T, B)."""
-        scores = self._scores(h).log_softmax(-1)
+        scores = self.scores(h).log_softmax(-1)
         return -scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -263,7 +263,10 @@ class LanguageModel(nn.Module):
     def _project(self, h: Tensor) -> Tensor:
         return h if self.projection is None else self.projection(h)
 
-    def _scores(self, h: Tensor) -> Tensor:
+    def scores(self, h: Tensor) -> Tensor:
+        """What the decoder says of outputs h (T, B, H): scores (T, B, V), log-probabilities with an
+        adaptive softmax.
+        """
         if self.softmax is not None:
             return self.softmax.log_probs(h).float()
         scores = F.linear(self._project(h), *self.decoder_weights())
@@ -275,7 +278,7 @@ class LanguageModel(nn.Module):
         if self.softmax is not None:
             return self.softmax.loss(h, targets)
         if self.config.decoder != "linear":
-            return F.cross_entropy(self._scores(h), targets)
+            return F.cross_entropy(self.scores(h), targets)
         weight, bias = self.decoder_weights()
         return linear_cross_entropy(self._project(h), weight, bias, targets)
 
