@@ -346,3 +346,15 @@ def test_public_data(gatewise: Any, tmp_path: Path, name: str, said: str) -> Non
     called = gatewise("train", "classify", data, *out)
     assert called.status == 0, called.err
     assert said in called.err
+
+
+def test_inspect_read(gatewise: Any, run: Path, series_run: Path) -> None:
+    called = gatewise("inspect", "read", run, TEXTS[0], "--record", "f", "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    reading = gw.load(run).read(TEXTS[0], record=gw.Record("f"))
+    assert found["tokens"] == reading.tokens
+    assert list(found["record"]) == list(reading.record)
+    assert len(found["said"]) == len(found["tokens"])
+    called = gatewise("inspect", "read", series_run, "0.1,0.2,?,0.3:1,2,3,4", "--record", "h")
+    assert called.out.count("\n") == 5, called.err

@@ -231,3 +231,14 @@ def test_the_command_forecasts_tables(gatewise: Any, trained: Path) -> None:
     refused = gatewise("classify", trained / "run", ahead, "--top", "2")
     assert refused.status == 2
     assert "--top: not for a run of mapping 'forecast'" in refused.err
+
+
+def test_inspect_read(gatewise: Any, trained: Path, run: Path) -> None:
+    words = ("inspect", "read", run, trained / "data.csv", "--record", "c")
+    called = gatewise(*words, "--number", "2", "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    assert found["text"] == "series south"
+    assert len(found["tokens"]) == len(found["said"]) == len(found["record"]["layers.0.c"])
+    assert "the first of 2 series" in gatewise(*words).err
+    assert "--number: expected 1 to 2" in gatewise(*words, "--number", "3").line

@@ -214,3 +214,19 @@ def test_onnx_where_it_is_not_installed(
     called = gatewise("export", trained, "--to", tmp_path / "model.onnx")
     assert called.status == 1
     assert "onnx" in called.line
+
+
+def test_a_reading_as_parquet(gatewise: Any, trained: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    saved = tmp_path / "read.parquet"
+    words = ("inspect", "read", trained, "def gate", "--record", "f", "--out", saved)
+    assert gatewise(*words).status == 0
+    table = parquet.read_table(saved)
+    reading = gw.load(trained).read("def gate", record=gw.Record("f"))
+    values = reading.record["layers.0.f"][:, 0]
+    assert table.column_names[:4] == ["part", "time", "token", "nats"]
+    assert table["token"].to_pylist() == reading.tokens
+    assert table["layers.0.f.3"].to_pylist() == pytest.approx(values[:, 3].tolist())
+    assert "exists" in gatewise(*words).line
+    other = gatewise("inspect", "read", trained, "d", "--out", tmp_path / "read.txt")
+    assert "expected a file of .npz, .parquet" in other.line

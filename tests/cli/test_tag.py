@@ -229,3 +229,15 @@ def test_a_name_of_no_file_is_read_as_text_and_said(gatewise: Any, run: Path) ->
     called = gatewise("classify", run, "gone.txt")
     assert called.status == 0
     assert "gone.txt: no such file, read as text" in called.err
+
+
+def test_inspect_read(gatewise: Any, run: Path) -> None:
+    called = gatewise("inspect", "read", run, "call Ann", "--record", "f", "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    reading = gw.load(run).read("call Ann", record=gw.Record("f"))
+    assert (found["tokens"], found["said"]) == (reading.tagging.words, reading.tagging.tags)
+    assert list(found["record"]) == ["words.layers.0.f", "words.layers.0.reverse.f"]
+    values = reading.record["words.layers.0.f"][:, 0]
+    torch.testing.assert_close(torch.tensor(found["record"]["words.layers.0.f"]), values)
+    assert "characters" in called.err

@@ -125,3 +125,20 @@ def test_export_and_info(solved: Path, gatewise: Any, tmp_path: Path) -> None:
     called = gatewise("complete", solved, "x")
     assert called.status == 2
     assert f"`gatewise eval {solved}` uses it" in called.line
+
+
+def test_inspect_read(solved: Path, gatewise: Any, tmp_path: Path) -> None:
+    words = ("inspect", "read", solved, "3", "--record", "f,c")
+    called = gatewise(*words, "--unit", "layers.0.c:1", "--html", tmp_path / "c.html", "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    run = gw.load(solved)
+    batch = run.task.batch("test", 2, 1, seed=run.seed)
+    assert found["tokens"] == run.task.shown(batch, 0)[0]
+    assert found["said"][-1].endswith(")")
+    assert "(asked: " in found["said"][-1]
+    for given in ("0", "x"):
+        assert (
+            "expected the number of a test sequence"
+            in gatewise("inspect", "read", solved, given).line
+        )

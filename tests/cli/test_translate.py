@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import gatewise as gw
 from gatewise.checkpoint import load_checkpoint
 from gatewise.cli import main
 from gatewise.cli.evaluate_pairs import cut
@@ -369,3 +371,21 @@ def test_multi30k(gatewise: Any, tmp_path: Path) -> None:
     )
     assert called.status == 0, called.err
     assert "train 91" in called.err
+
+
+def test_inspect_read(gatewise: Any, run: Path, tmp_path: Path) -> None:
+    saved, drawn = tmp_path / "read.npz", tmp_path / "read.png"
+    words = ("inspect", "read", run, "twenty one", "--record", "f", "--out", saved, "--plot", drawn)
+    called = gatewise(*words, "--json")
+    assert called.status == 0, called.err
+    parts = json.loads(called.out)["parts"]
+    reading = gw.load(run).read("twenty one", record=gw.Record("f"))
+    assert parts["source"]["tokens"] == reading.source_tokens
+    assert parts["target"]["tokens"] == reading.target_tokens
+    assert parts["target"]["nats"] == pytest.approx(reading.nats.tolist())
+    assert all(path.startswith("encoder.") for path in parts["source"]["record"])
+    with np.load(saved) as arrays:
+        for path, values in reading.record.items():
+            assert arrays[path] == pytest.approx(values[:, 0].numpy())
+        assert arrays["source/tokens"].tolist() == reading.source_tokens
+    assert drawn.stat().st_size > 5_000

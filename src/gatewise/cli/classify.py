@@ -76,7 +76,7 @@ def classify(
     engine = opening.engine
     if isinstance(opened, TagRun):
         _refuse(opened, top=n != 1, each_step=each_step, plot=plot, future=future != Future())
-        return classify_tag(opened, _lines(inputs), control=acting, engine=engine, json=json)
+        return classify_tag(opened, lines_given(inputs), control=acting, engine=engine, json=json)
     if isinstance(opened, ForecastRun):
         _refuse(opened, top=n != 1, each_step=each_step)
         return classify_forecast(
@@ -90,7 +90,7 @@ def classify(
     _refuse(opened, future=future != Future())
     if plot is not None:
         plots.check(plot)
-    items = _items(opened, inputs)
+    items = items_of(opened, inputs)
     if each_step or plot is not None:
         _read(opened, list(items), n, plot, acting, opening.engine, json=json)
     else:
@@ -113,8 +113,8 @@ Item = tuple[str, Any]
 """How an input is shown, and what the model reads."""
 
 
-def _items(opened: ClassifyRun, inputs: Sequence[str]) -> Iterator[Item]:
-    """Each input, one after another."""
+def items_of(opened: ClassifyRun, inputs: Sequence[str]) -> Iterator[Item]:
+    """How each is shown, and what is read. Each input, one after another."""
     series = opened.reader.tokenizer is None
     if not inputs and (sys.stdin is None or sys.stdin.isatty()):
         raise OptionError("expected a text or series, a file, or - and a pipe")
@@ -132,7 +132,7 @@ def _items(opened: ClassifyRun, inputs: Sequence[str]) -> Iterator[Item]:
             yield _item(as_text(given), "the series given", series)
 
 
-def _lines(inputs: Sequence[str]) -> Iterator[str]:
+def lines_given(inputs: Sequence[str]) -> Iterator[str]:
     """Each line to tag: as given, of files, of standard input."""
     from gatewise.tasks.tables import lines_of, read_text
 

@@ -30,8 +30,9 @@ INSPECTIONS = {
     "ratings": "What people said of captions, on the lecture's four levels.\n\n"
     "How many captions got each level, how far the raters agree, and with --references how well each metric "
     "goes with them.",
-    "read": "A text through the model: the cost of each token, and what its gates did.\n\n"
-    "--record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
+    "read": "A sequence through the model: the cost of each step, and what its gates did.\n\n"
+    "A text of a language model, a classifier or a translator; a series or a table, an image, a sentence to tag, or the number of a "
+    "memory task's test sequence. --record f,c names what to read: in every layer, or one as layers.0.f. The table shows the "
     "mean over the units; --out saves every value, --plot draws them, --unit colours the text by one.",
     "search": "Where else the same units are on.\n\n"
     "The units of a gate or state that are on all through --span of --text (with --around: and off around it, or the other way round) are looked up in other texts. "

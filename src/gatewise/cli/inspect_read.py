@@ -1,4 +1,4 @@
-"""`gatewise inspect read`: gates over a text."""
+"""`gatewise inspect read`: gates over a text, a series, an image's caption."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gatewise.cli.runs import (
     Opening,
     OpeningFlags,
     RunPath,
-    open_run,
-    prompt_text,
+    open_any,
     read_control,
     say_notes,
 )
-from gatewise.cli.saving import check_new, new_text, save_arrays
+from gatewise.cli.saving import check_new, new_text, save_arrays, save_table
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from gatewise.cli.sequences import Looked, Part
+    from gatewise.run import Run
 
-    from gatewise.run import LanguageRun, Reading
+ENDINGS = (".npz", ".parquet")
 
 
 def inspect_read(
@@ -35,14 +35,20 @@ def inspect_read(
     /,
     text: Annotated[
         str,
-        Parameter(allow_leading_hyphen=True, help="The text; - reads it from standard input."),
+        Parameter(
+            allow_leading_hyphen=True,
+            help="What is read: a text, or - for standard input; of other runs a series, a table, an image, a "
+            "sentence, or the number of a task's test sequence.",
+        ),
     ],
     *,
     record: Annotated[
         str, Parameter(help="What to read: gates and states by name, with commas between them.")
     ] = "",
+    number: Annotated[int, Parameter(help="Which, where a file has several: from 1.")] = 1,
     out: Annotated[
-        Path | None, Parameter(help="Save tokens, costs and every value as a NumPy .npz file.")
+        Path | None,
+        Parameter(help="Save tokens, costs and every value: .npz, or .parquet (a row a step)."),
     ] = None,
     unit: Annotated[
         str | None,
@@ -61,37 +67,34 @@ def inspect_read(
     control: ControlFile = None,
     json: Json = False,
 ) -> int:
-    """A text through the model; `gatewise inspect read --help` says more."""
+    """A sequence through the model; `gatewise inspect read --help` says more."""
+    from gatewise.cli.sequences import Asked, look
     from gatewise.probe import Record
 
-    check_new(out)
+    check_new(out, endings=ENDINGS)
     names = [name.strip() for name in record.split(",") if name.strip()]
     _check_pictures(names, unit, plot, html)
     place = None if unit is None else _place(unit)
     if place is not None and place[0] not in names:
         names.append(place[0])
     acting = read_control(control)
-    opened = open_run(run, opening, "read")
-    reading = opened.read(
-        prompt_text(text) or "",
-        record=Record(*names) if names else None,
-        control=acting,
-        engine=opening.engine,
-    )
-    say_notes(reading.notes)
+    opened = open_any(run, opening, "read")
+    wanted = Record(*names) if names else None
+    looked = look(opened, Asked(text, number, wanted, acting, opening.engine))
+    say_notes(looked.notes)
     if out is not None:
-        _save(reading, out)
+        _save(looked, out)
     if json:
-        screen.out_json(_document(reading))
+        screen.out_json(_document(opened, looked))
     else:
-        screen.out(_table(reading))
+        screen.out("\n".join(_table(part) for part in looked.parts))
     if place is not None:
-        _colour(opened, reading, place, html, on_screen=not json)
+        _colour(looked, place, html, on_screen=not json)
     if plot is not None:
         from gatewise.plots import gates, save
 
-        recorded = {path: values[:, 0].float() for path, values in (reading.record or {}).items()}
-        save(gates(reading.tokens, recorded), plot)
+        parts = [(part.tokens, part.record) for part in looked.parts if part.record]
+        save(gates(*parts), plot)
         screen.say(f"drawn: {plot}")
     return 0
 
@@ -120,71 +123,95 @@ def _place(unit: str) -> tuple[str, int]:
     return path, int(number)
 
 
-def _colour(
-    opened: LanguageRun,
-    reading: Reading,
-    place: tuple[str, int],
-    html: Path | None,
-    on_screen: bool,
-) -> None:
+def _colour(looked: Looked, place: tuple[str, int], html: Path | None, on_screen: bool) -> None:
     """The text coloured by a unit: on a terminal, into a page."""
     from gatewise.insight.colours import page, terminal
 
     path, number = place
-    record: dict[str, Tensor] = reading.record or {}
-    if path not in record:
-        raise OptionError(
-            f"--unit: expected a whole path, one of {', '.join(record)}, found {path!r}"
-        )
-    units = record[path].shape[-1]
+    part = next((one for one in looked.parts if path in one.record), None)
+    if part is None:
+        known = ", ".join(known for one in looked.parts for known in one.record)
+        raise OptionError(f"--unit: expected a whole path, one of {known}, found {path!r}")
+    units = part.record[path].shape[-1]
     if number >= units:
         raise OptionError(
             f"--unit: expected a unit from 0 to {units - 1} of {path}, found {number}"
         )
-    values = record[path][:, 0, number].float().tolist()
-    tokens = [opened.tokenizer.decode([one]) for one in reading.ids.tolist()]
+    values = part.record[path][:, number].tolist()
     if on_screen and screen.is_terminal() and not os.environ.get("NO_COLOR"):
-        screen.out(terminal([screen.visible(token) for token in tokens], values))
+        screen.out(terminal([screen.visible(piece) for piece in part.pieces], values))
     if html is not None:
         with new_text(html) as file:
-            file.write(page(tokens, values, f"{path}, unit {number}"))
+            file.write(page(part.pieces, values, f"{path}, unit {number}"))
         screen.say(f"written: {html}")
 
 
-def _means(reading: Reading) -> dict[str, list[float]]:
-    """Path -> the mean over the units at each time."""
-    record: dict[str, Tensor] = reading.record or {}
-    return {path: values[:, 0].float().mean(-1).tolist() for path, values in record.items()}
-
-
-def _table(reading: Reading) -> str:
-    means = _means(reading)
-    rows = [["", "token", "nats", *means]]
-    for time, (token, nats) in enumerate(zip(reading.tokens, reading.nats.tolist(), strict=True)):
-        cost = "-" if math.isnan(nats) else f"{nats:.3f}"
-        shown = [f"{values[time]:.3f}" for values in means.values()]
-        rows.append([str(time), screen.shown(token, limit=20), cost, *shown])
+def _table(part: Part) -> str:
+    """A line for each step: what was read, its cost, what the model says, the mean of each gate."""
+    means = {path: values.mean(-1).tolist() for path, values in part.record.items()}
+    head = [*(["nats"] if part.nats is not None else []), *(["says"] if part.said else [])]
+    rows = [[part.name, "token", *head, *means]]
+    costs = None if part.nats is None else [float(one) for one in part.nats]
+    for time, token in enumerate(part.tokens):
+        row = [str(time), screen.shown(token, limit=20)]
+        if costs is not None:
+            row.append("-" if math.isnan(costs[time]) else f"{costs[time]:.3f}")
+        if part.said:
+            row.append(screen.shown(part.said[time], limit=40))
+        rows.append([*row, *(f"{values[time]:.3f}" for values in means.values())])
     lines = screen.table([[*row, ""] for row in rows], indent="")
-    mean = reading.nats_per_token
-    return lines if math.isnan(mean) else f"{lines}\nmean: {mean:.4f} nats/token"
+    asked = [] if costs is None else [one for one in costs if not math.isnan(one)]
+    return f"{lines}\nmean: {sum(asked) / len(asked):.4f} nats/token" if asked else lines
 
 
-def _document(reading: Reading) -> dict[str, Any]:
-    return {
-        "text": reading.text,
-        "ids": reading.ids,
-        "tokens": reading.tokens,
-        "nats": reading.nats,
-        "record": {path: values[:, 0] for path, values in (reading.record or {}).items()},
-        "notes": reading.notes,
-    }
+def _document(run: Run, looked: Looked) -> dict[str, Any]:
+    """One part's keys beside those of the whole; several under their names."""
+    parts = [
+        {
+            "ids": part.ids,
+            "tokens": part.tokens,
+            "nats": part.nats,
+            "said": part.said or None,
+            "record": part.record,
+        }
+        for part in looked.parts
+    ]
+    head = {"run": str(run.path), "mapping": run.mapping, "text": looked.text}
+    if len(parts) == 1:
+        found = {name: one for name, one in parts[0].items() if one is not None}
+        return {**head, **found, "notes": looked.notes}
+    named = {part.name: one for part, one in zip(looked.parts, parts, strict=True)}
+    return {**head, "parts": named, "notes": looked.notes}
 
 
-def _save(reading: Reading, out: Path) -> None:
+def _save(looked: Looked, out: Path) -> None:
+    """All values: as arrays by path, or a row a step with a column a unit."""
     import numpy as np
 
-    arrays: dict[str, Any] = {
-        path: v[:, 0].float().cpu().numpy() for path, v in (reading.record or {}).items()
-    }
-    head = {"ids": reading.ids, "tokens": np.array(reading.tokens), "nats": reading.nats.numpy()}
-    save_arrays(out, head | arrays)
+    if out.suffix.lower() == ".npz":
+        arrays: dict[str, Any] = {}
+        for part in looked.parts:
+            begin = f"{part.name}/" if part.name else ""
+            head = {"ids": part.ids, "tokens": np.array(part.tokens), "nats": part.nats}
+            arrays |= {
+                f"{begin}{name}": np.asarray(one) for name, one in head.items() if one is not None
+            }
+            arrays |= {path: values.cpu().numpy() for path, values in part.record.items()}
+        save_arrays(out, arrays)
+        return
+    columns: dict[str, list[Any]] = {"part": [], "time": [], "token": [], "nats": []}
+    paths = [(path, values) for part in looked.parts for path, values in part.record.items()]
+    columns |= {f"{path}.{k}": [] for path, values in paths for k in range(values.shape[1])}
+    for part in looked.parts:
+        steps = len(part.tokens)
+        known: dict[str, list[Any]] = {
+            "part": [part.name] * steps,
+            "time": list(range(steps)),
+            "token": part.tokens,
+            "nats": [None] * steps if part.nats is None else [float(one) for one in part.nats],
+        }
+        for path, values in part.record.items():
+            known |= {f"{path}.{k}": row for k, row in enumerate(values.T.tolist())}
+        for name, column in columns.items():
+            column.extend(known.get(name, [None] * steps))
+    save_table(out, columns)

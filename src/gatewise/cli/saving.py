@@ -52,3 +52,24 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
             np.savez(file, **dict(arrays))
     except OSError as error:
         raise FailedError(f"{path}: cannot write it: {error.strerror}") from None
+
+
+def save_table(path: Path, columns: Mapping[str, Any]) -> None:
+    """Columns of one length into a new .parquet file.
+
+    Raises:
+        FailedError: it cannot be written, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise FailedError(
+            f"{path}: .parquet needs pyarrow, which is not installed: run pip install 'gatewise[tables]', or "
+            "take .npz"
+        ) from None
+    try:
+        with open(path, "xb") as file:
+            pyarrow.parquet.write_table(pyarrow.table(dict(columns)), file)
+    except OSError as error:
+        raise FailedError(f"{path}: cannot write it: {error.strerror}") from None

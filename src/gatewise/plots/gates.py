@@ -14,30 +14,40 @@ _MOST = 150
 """Tokens up to which each is written below the map."""
 
 
-def gates(tokens: Sequence[str], record: Mapping[str, Tensor]) -> Any:
+def gates(*parts: tuple[Sequence[str], Mapping[str, Tensor]]) -> Any:
     """A map for each gate or state: units down, time across, the tokens below.
 
     Gates (0 to 1) go from white, closed, to blue, open; states from orange, below 0, to purple, above it.
 
     Args:
-        tokens: as they are shown, T.
-        record: path -> (T, units).
+        parts: one or several sequences, such as a source and its translation: the tokens as they are shown, T,
+            and path -> (T, units).
     Returns:
         A matplotlib Figure.
     """
-    height = sum(max(1.6, min(6.0, values.shape[1] * 0.045)) for values in record.values())
-    figure = new(max(5.0, min(24.0, 2.0 + 0.14 * len(tokens))), 1.0 + height)
-    panels = figure.subplots(len(record), 1, sharex=True, squeeze=False)[:, 0].tolist()
-    for axes, (path, values) in zip(panels, record.items(), strict=True):
+    drawn = [(tokens, path, values) for tokens, record in parts for path, values in record.items()]
+    heights = [max(1.6, min(6.0, values.shape[1] * 0.045)) for _, _, values in drawn]
+    longest = max(len(tokens) for tokens, _ in parts)
+    figure = new(max(5.0, min(24.0, 2.0 + 0.14 * longest)), len(parts) + sum(heights))
+    panels = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=heights)[:, 0].tolist()
+    for k, (axes, (tokens, path, values)) in enumerate(zip(panels, drawn, strict=True)):
         _panel(figure, axes, path, values)
-    last = panels[-1]
-    if len(tokens) <= _MOST:
-        shown = [plain(token) if token.strip() else "\u00b7" for token in tokens]
-        last.set_xticks(range(len(tokens)), shown, fontsize=7, family="monospace")
-        last.tick_params(axis="x", length=0)
-    else:
-        last.set_xlabel("time, tokens")
+        if k + 1 == len(drawn) or drawn[k + 1][0] is not tokens:
+            _tokens_below(axes, tokens)
+        else:
+            axes.set_xticks([])
     return figure
+
+
+def _tokens_below(axes: Any, tokens: Sequence[str]) -> None:
+    """Each token under its column, or, of many, only what the axis counts."""
+    if len(tokens) > _MOST:
+        axes.set_xlabel("time, tokens")
+        return
+    shown = [plain(token) if token.strip() else "\u00b7" for token in tokens]
+    long = max(map(len, shown)) > 2
+    axes.set_xticks(range(len(tokens)), shown, fontsize=7, family="monospace", rotation=90 * long)
+    axes.tick_params(axis="x", length=0)
 
 
 def _panel(figure: Any, axes: Any, path: str, values: Tensor) -> None:
