@@ -19,6 +19,7 @@ class BareRun:
         config = LanguageModelConfig(vocab_size=26, **chosen)
         self.model = LanguageModel(config).double().eval()
         self.tokenizer = self
+        self.tokens = [chr(97 + k) for k in range(26)]
 
     def encode(self, text: str) -> Any:
         """A number a letter."""

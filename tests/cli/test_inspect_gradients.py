@@ -132,3 +132,21 @@ def test_a_warning_says_what_to_do(text: Path, tmp_path: Path) -> None:
             watcher.logged({"kind": "train", "step": step, "gradient_norm": 0.5})
         assert len(said) == 1
         assert words in said.pop()
+
+
+def test_fading(gatewise: Any, trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "fading.svg"
+    words = ("inspect", "fading", "def gate", trained, "--since", "1", "--before")
+    called = gatewise(*words, "--plot", picture, "--json")
+    assert called.status == 0, called.err
+    runs = json.loads(called.out)["runs"]
+    assert [one["name"] for one in runs] == [f"{trained.name}, untrained", trained.name]
+    assert all(len(one["kept"]) == 8 for one in runs)
+    assert picture.exists()
+    assert "of the most (" in gatewise(*words).out
+    for wrong, says in (
+        (("inspect", "fading", "x"), "no run"),
+        ((*words, "--unit", "999"), "unit"),
+        ((*words, "--layer", "7"), "layer"),
+    ):
+        assert says in gatewise(*wrong).line

@@ -14,6 +14,9 @@ INSPECTIONS = {
     "--toward and --away are files of a text a line (\\\\n in it is a new line). Half of each makes the vector; on the other half "
     "it is told how well it tells them apart, and what adding it (--strengths) does to the cost of both. A prompt is continued "
     "with each strength; --save writes the last as a control.",
+    "fading": "How one token fades in a unit of a net, or is kept by its gates: the lecture's picture, from real values.\n\n"
+    "For each step after it, how much the unit's memory and what it says (h) still depend on that token, and how far its input, forget and "
+    "output gates are open. Several runs stand one below the other; --before adds each as it was before training.",
     "gradients": "How far back language models look: their gradients through time.\n\n"
     "For each lag, how much the cost of a token depends on the state so many tokens before; beside it, what "
     "that norm changes by per step, the largest lag at which it is still 1 % of its largest value, and the mean lag. "

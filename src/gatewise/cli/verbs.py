@@ -71,6 +71,7 @@ BELOW = {
             "ablate",
             "batches",
             "direction",
+            "fading",
             "gradients",
             "lens",
             "novelty",

@@ -2,6 +2,7 @@
 
 from gatewise.insight.ablation import Ablation, ablate
 from gatewise.insight.directions import Direction, direction
+from gatewise.insight.fading import Fading, fading
 from gatewise.insight.lens import Fitted, Lens, Said, fit, lens
 from gatewise.insight.marks import MARKS, marks
 from gatewise.insight.patching import Patched, patch, patch_control
@@ -36,6 +37,7 @@ __all__ = [
     "MARKS",
     "Ablation",
     "Direction",
+    "Fading",
     "Fitted",
     "Follower",
     "Index",
@@ -52,6 +54,7 @@ __all__ = [
     "Worth",
     "ablate",
     "direction",
+    "fading",
     "find",
     "fit",
     "followers",

@@ -1,0 +1,87 @@
+"""`gatewise inspect fading`: how one token fades in a unit, and the gates that keep it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.cli import plots, screen
+from gatewise.cli.options import Json
+from gatewise.cli.runs import Opening, OpeningFlags, open_run, prompt_text
+
+if TYPE_CHECKING:
+    from gatewise.insight import Fading
+
+
+def inspect_fading(
+    text: Annotated[
+        str,
+        Parameter(allow_leading_hyphen=True, help="What is read; - reads standard input."),
+    ],
+    /,
+    *runs: Annotated[Path, Parameter(help="Runs, or checkpoints; a picture beside another.")],
+    since: Annotated[int, Parameter(help="The token that is followed, from 0.")] = 0,
+    layer: Annotated[int, Parameter(help="Whose unit; -1: the last layer.")] = -1,
+    unit: Annotated[
+        int | None,
+        Parameter(
+            help="Which. Default: the one that depends on the token most, at once and at the end."
+        ),
+    ] = None,
+    before: Annotated[
+        bool, Parameter(negative="", help="Each beside the same net before training.")
+    ] = False,
+    plot: Annotated[
+        Path | None, Parameter(help="Draw it (.png, .svg, .pdf); needs gatewise[plot].")
+    ] = None,
+    opening: OpeningFlags = Opening(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """How a token fades; `gatewise inspect fading --help` says more."""
+    from gatewise.errors import OptionError
+
+    if not runs:
+        raise OptionError("expected a text and one run or more, found no run")
+    if plot is not None:
+        plots.check(plot)
+    read = prompt_text(text) or ""
+    from gatewise import insight
+
+    found: list[Fading] = []
+    for path in runs:
+        opened = open_run(path, opening, "read")
+        named: dict[str, Any] = {"since": since, "layer": layer, "unit": unit}
+        if before:
+            model = insight.untrained(opened)
+            found.append(
+                insight.fading(opened, read, model=model, name=f"{path.name}, untrained", **named)
+            )
+        found.append(insight.fading(opened, read, name=path.name, **named))
+    if plot is not None:
+        from gatewise.plots import fading, save
+
+        save(fading(*found), plot)
+        screen.say(f"drawn: {plot}")
+    if json:
+        screen.out_json({"text": read, "runs": [vars(one) for one in found]})
+    else:
+        screen.out("\n\n".join(_table(one) for one in found))
+    return 0
+
+
+def _table(one: Fading) -> str:
+    """A line a step: what depends on the token, as shares of the largest, and the gates."""
+    followed = {one.memory: one.kept, "h": one.said}
+    largest = {name: max(float(values.max()), 1e-300) for name, values in followed.items()}
+    rows = [["", "read", *followed, *one.gates, ""]]
+    for t, token in enumerate(one.tokens):
+        shares = [f"{float(values[t]) / largest[name]:.1%}" for name, values in followed.items()]
+        gates = [f"{float(values[t]):.2f}" for values in one.gates.values()]
+        rows.append([str(t), screen.shown(token, limit=12), *shares, *gates, ""])
+    most = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
+    return (
+        f"{one.name}, layer {one.layer}, unit {one.unit}: how much it depends on the token at {one.since}, of the most "
+        f"({most})\n{screen.table(rows, indent='')}"
+    )
