@@ -230,3 +230,22 @@ def test_a_reading_as_parquet(gatewise: Any, trained: Path, tmp_path: Path) -> N
     assert "exists" in gatewise(*words).line
     other = gatewise("inspect", "read", trained, "d", "--out", tmp_path / "read.txt")
     assert "expected a file of .npz, .parquet" in other.line
+
+
+def test_a_coloured_text_as_a_picture(gatewise: Any, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
+    from gatewise.errors import DataError
+    from gatewise.plots import coloured
+
+    picture = tmp_path / "unit.svg"
+    words = ("inspect", "read", trained, "def gate:\n    x", "--unit", "layers.0.c:3")
+    assert gatewise(*words, "--plot", picture).status == 0
+    assert "layers.0.c, unit 3" in picture.read_text()
+    figure = coloured(["a", "$\n", "b" * 100], [0.5, -1.0, 0.0], "unit")
+    assert [text.get_text() for text in figure.axes[0].texts[:3]] == ["a", r"\$", "\u21b5"]
+    grid = figure.axes[0].images[0].get_array()
+    assert grid.shape == (3, 90)  # the second row is folded
+    assert grid[0, :3].tolist() == [0.5, -1.0, -1.0]
+    for pieces in ([], ["\n"] * 100):
+        with pytest.raises(DataError, match="rows to colour"):
+            coloured(pieces, [0.0] * len(pieces), "unit")

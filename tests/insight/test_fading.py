@@ -32,7 +32,7 @@ def expected(run: Any, path: str, unit: int, since: int) -> list[float]:
         ("lstm", "c", ["input", "forget", "output"]),
         ("gru", "h", ["forget"]),
         ("rnn_tanh", "h", []),
-        ("lstm_coupled", "c", ["forget", "output"]),
+        ("lstm_coupled", "c", ["input", "forget", "output"]),
     ],
 )
 def test_it_is_what_one_derivative_at_a_time_gives(

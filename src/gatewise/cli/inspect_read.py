@@ -57,7 +57,8 @@ def inspect_read(
     plot: Annotated[
         Path | None,
         Parameter(
-            help="Draw what was recorded, units by time, with the tokens (.png, .svg, .pdf)."
+            help="Draw what was recorded, units by time, with the tokens; with --unit alone the coloured text "
+            "(.png, .svg, .pdf)."
         ),
     ] = None,
     html: Annotated[
@@ -91,12 +92,23 @@ def inspect_read(
     if place is not None:
         _colour(looked, place, html, on_screen=not json)
     if plot is not None:
-        from gatewise.plots import gates, save
-
-        parts = [(part.tokens, part.record) for part in looked.parts if part.record]
-        save(gates(*parts), plot)
-        screen.say(f"drawn: {plot}")
+        _draw(looked, place if not record.strip() else None, plot)
     return 0
+
+
+def _draw(looked: Looked, place: tuple[str, int] | None, plot: Path) -> None:
+    """The text coloured by one unit, or all that was recorded."""
+    from gatewise.plots import coloured, gates, save
+
+    if place is None:
+        figure = gates(*((part.tokens, part.record) for part in looked.parts if part.record))
+    else:
+        path, number = place
+        (part,) = (one for one in looked.parts if path in one.record)
+        values = part.record[path][:, number].tolist()
+        figure = coloured(part.pieces, values, f"{path}, unit {number}")
+    save(figure, plot)
+    screen.say(f"drawn: {plot}")
 
 
 def _check_pictures(

@@ -1,9 +1,10 @@
 """Figures by matplotlib (the extra `plot`), returned as its Figure objects."""
 
+from gatewise.plots.coloured import coloured
 from gatewise.plots.fading import fading
 from gatewise.plots.figures import save
 from gatewise.plots.flow import matrix, profiles, spectrum
 from gatewise.plots.gates import gates
 from gatewise.plots.paths import paths
 
-__all__ = ["fading", "gates", "matrix", "paths", "profiles", "save", "spectrum"]
+__all__ = ["coloured", "fading", "gates", "matrix", "paths", "profiles", "save", "spectrum"]
