@@ -313,3 +313,24 @@ def test_a_part_without_sequences_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("gatewise.tasks.memory.base._ROUNDS", 0)
     with pytest.raises(DataError, match="take a greater length"):
         open_task("copy").batch("train", 0, 1)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    known = datasets.load_digits()
+    answers = {image.tobytes(): int(k) for image, k in zip(known.data, known.target, strict=True)}
+    task, seen = open_task("digits"), {}
+    for part in PARTS:
+        size = 1437 if part == "train" else 180
+        batch = task.batch(part, 0, size)
+        images = (16 * batch.x[..., 0].T.double()).numpy()
+        seen[part] = {image.tobytes() for image in images}
+        assert len(seen[part]) == size  # each once
+        assert [answers[image.tobytes()] for image in images] == batch.targets[-1].tolist()
+    assert len(set.union(*seen.values())) == 1797
+    permuted = open_task("digits", "permuted").batch("test", 0, 180)
+    plain = task.batch("test", 0, 180)
+    assert not torch.equal(permuted.x, plain.x)
+    assert torch.equal(permuted.x.sort(0).values, plain.x.sort(0).values)
+    with pytest.raises(OptionError, match="--length: expected one of pixels, permuted"):
+        open_task("digits", "28")

@@ -16,6 +16,7 @@ from gatewise.errors import unknown
 from gatewise.tasks.memory.adding import Adding, Adding1997
 from gatewise.tasks.memory.base import MemoryBatch, MemoryTask, Published, Success
 from gatewise.tasks.memory.copying import Copy
+from gatewise.tasks.memory.digits import Digits
 from gatewise.tasks.memory.echo import Echo
 from gatewise.tasks.memory.parentheses import Parentheses
 from gatewise.tasks.memory.parity import Cycle, Parity
@@ -31,6 +32,7 @@ _ALL: tuple[type[MemoryTask], ...] = (
     Parity,
     Cycle,
     Parentheses,
+    Digits,
 )
 
 TASKS: dict[str, type[MemoryTask]] = {each.name: each for each in _ALL}
