@@ -86,6 +86,32 @@ def test_any_cell(cell: str) -> None:
     torch.testing.assert_close(found, shifted(net, x, squares, "h"), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("wrt", ["h", "c", "state"])
+def test_a_projected_h_is_what_the_next_step_reads(wrt: str) -> None:
+    net = gw.nn.LSTM(WIDTH, 6, proj_size=2, dtype=torch.float64)
+    x = torch.randn(5, 1, WIDTH, dtype=torch.float64)
+    h, c, kept = torch.zeros(1, 2).double(), torch.zeros(1, 6).double(), []
+    for step in x:
+        total = step @ net.weight_ih_l0.T + h @ net.weight_hh_l0.T + net.bias_ih_l0 + net.bias_hh_l0
+        i, f, g, o = total.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = (o.sigmoid() * c.tanh()) @ net.weight_hr_l0.T
+        kept.append({"h": [h], "c": [c], "state": [h, c]})
+    expected = torch.zeros(5, 5, dtype=torch.float64)
+    for t in range(5):
+        for k in range(t + 1):
+            cost = kept[t]["h"][0].square().sum()
+            grads = torch.autograd.grad(
+                cost, kept[k][wrt], retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            expected[t, k] = torch.cat(grads, 1).norm()
+    found = gradients.flow(net, x, squares, wrt=wrt)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    cell = gw.cells.LSTM(WIDTH, 6, proj_size=2, dtype=torch.float64)
+    cell.load_state_dict({name[:-3]: value for name, value in net.state_dict().items()})
+    torch.testing.assert_close(gradients.flow(cell, x, squares, wrt=wrt), found)
+
+
 def test_costs_that_look_at_other_steps() -> None:
     net = gw.cells.LSTM(WIDTH, H, dtype=torch.float64)
     x = torch.randn(T, B, WIDTH, dtype=torch.float64)

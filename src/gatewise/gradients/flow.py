@@ -38,7 +38,8 @@ def flow(
         x: inputs, (T, B, I).
         cost: from the outputs y (T, B, H) to the cost of each step and column, (T, B).
         layer: whose state; -1: the last.
-        wrt: "h", "c" (any state of the cell), or "state": all of them.
+        wrt: "h", "c" (any state of the cell), or "state": all of them. A projected h is the projection,
+            which is what the next step reads.
         state: the state before the first step. Default: the start's.
     Returns:
         (T, T): at [t, k] the norm over the units, mean over the batch. Above the diagonal it is 0
