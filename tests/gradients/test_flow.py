@@ -165,9 +165,12 @@ def test_what_is_wrong_is_said() -> None:
         gradients.flow(net, x, squares, layer=1)
     with pytest.raises(ShapeError, match="a cost for each step and column"):
         gradients.flow(net, x, lambda y: y.sum())
-    with pytest.raises(ShapeError, match="at least one step"):
-        gradients.flow(net, x[:0], squares)
-    with pytest.raises(ShapeError, match="constants"):
-        gradients.flow(net, x, lambda y: torch.zeros(T, B))
+    for empty in (x[:0], x[:, :0]):
+        with pytest.raises(ShapeError, match="at least one step and one column"):
+            gradients.flow(net, empty, squares)
+    for look in (gradients.flow, gradients.lag_profile):
+        for one in (net, gw.nn.GRU(WIDTH, H, bidirectional=True)):
+            with pytest.raises(ShapeError, match="constants"):
+                look(one, x, lambda y: torch.zeros(T, B))
     with pytest.raises(OptionError, match=r"run\.model\.stack"):
         gradients.flow(torch.nn.LSTM(WIDTH, H), x, squares)  # type: ignore[arg-type]

@@ -166,12 +166,14 @@ def _copy(part: Tensor) -> Tensor:
 
 
 def checked_costs(costs: Tensor, count: int, columns: int) -> Tensor:
-    """`costs`; ShapeError unless there is one for each step and column."""
+    """`costs`; ShapeError unless there is one for each step and column, and they depend on the outputs."""
     if not isinstance(costs, Tensor) or costs.shape != (count, columns):
         found = tuple(costs.shape) if isinstance(costs, Tensor) else type(costs).__name__
         raise ShapeError(
             f"cost: expected a cost for each step and column, ({count}, {columns}), found {found}"
         )
+    if not costs.requires_grad:
+        raise ShapeError("cost: expected costs that depend on the outputs, found constants")
     return costs
 
 
@@ -183,8 +185,6 @@ def _direct(cost: Cost, outputs: Tensor) -> tuple[Callable[[int], Tensor], bool]
     y = outputs.detach().requires_grad_()
     with torch.enable_grad():
         costs = checked_costs(cost(y), *y.shape[:2])
-    if not costs.requires_grad:
-        raise ShapeError("cost: expected costs that depend on the outputs, found constants")
     own = _per_step(costs, y)
     if own is None:
         every = _each(costs, y)

@@ -93,8 +93,10 @@ class Steps:
     def check(self, x: Tensor, state: State) -> None:
         """Raise ShapeError unless the net takes these."""
         check_input(x, self.input_size)
-        if not x.shape[0]:
-            raise ShapeError("expected x of at least one step, found none")
+        if not x.shape[0] or not x.shape[1]:
+            raise ShapeError(
+                f"expected x of at least one step and one column, found {tuple(x.shape)}"
+            )
 
     def begin(self, x: Tensor, state: State) -> State:
         """The state before the first step: `state`, or the start's."""
