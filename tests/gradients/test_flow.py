@@ -112,13 +112,14 @@ def test_a_projected_h_is_what_the_next_step_reads(wrt: str) -> None:
     torch.testing.assert_close(gradients.flow(cell, x, squares, wrt=wrt), found)
 
 
-def test_costs_that_look_at_other_steps() -> None:
+@pytest.mark.parametrize("share", [1.0, 1e-5])
+def test_costs_that_look_at_other_steps(share: float) -> None:
     net = gw.cells.LSTM(WIDTH, H, dtype=torch.float64)
     x = torch.randn(T, B, WIDTH, dtype=torch.float64)
 
     def around(y: Tensor) -> Tensor:  # each cost sees the step before and the one after
         total = squares(y)
-        return torch.roll(total, 1, 0) + torch.roll(total, -1, 0)
+        return total + share * (torch.roll(total, 1, 0) + torch.roll(total, -1, 0))
 
     found = gradients.flow(net, x, around)
     torch.testing.assert_close(found, shifted(net, x, around, "h"), rtol=1e-10, atol=1e-14)
