@@ -57,6 +57,7 @@ def test_states_of_several_layers_and_no_slow_point() -> None:
     nothing = slow_points(net, torch.zeros(2, dtype=torch.float64), state, steps=1, tolerance=1e-30)
     assert len(nothing) == 0
     assert nothing.unstable.tolist() == []
+    assert nothing.eigenvalues.dtype == torch.complex128
 
 
 def test_the_plane_in_which_states_lie() -> None:
@@ -75,6 +76,14 @@ def test_what_is_wrong_is_said() -> None:
         slow_points(cell, torch.zeros(2), torch.zeros(1, 3), tolerance=0)
     with pytest.raises(OptionError, match="one direction"):
         slow_points(gw.nn.GRU(2, 3, bidirectional=True), torch.zeros(2), torch.zeros(2, 1, 3))
+    with pytest.raises(DataError, match="states to begin at, found none"):
+        slow_points(cell, torch.zeros(2), torch.zeros(0, 3))
+    with pytest.raises(ShapeError, match=r"expected starts as states of columns.* found \(3,\)"):
+        slow_points(cell, torch.zeros(2), torch.zeros(3))
+    with pytest.raises(ShapeError, match=r"found \(1, 3\) of torch.int64"):
+        slow_points(cell, torch.zeros(2), torch.zeros(1, 3, dtype=torch.int64))
+    with pytest.raises(ShapeError, match=r"expected states \(n, S\), found \(4, 2, 3\)"):
+        principal_plane(torch.zeros(4, 2, 3))
     with pytest.raises(DataError, match="at least two states"):
         principal_plane(torch.zeros(1, 3))
     with pytest.raises(OptionError, match="dimensions: expected 1 to 2"):
@@ -93,5 +102,9 @@ def test_paths_are_drawn() -> None:
         assert by_time.axes[0].get_xlabel().startswith("component, ")
         by_class = paths(plane, states, classes=["a", "b", "a", "b"])
         assert [text.get_text() for text in by_class.axes[0].get_legend().texts] == ["a", "b"]
+    with pytest.raises(ShapeError, match="a class for each of 4 sequences, found 3"):
+        paths(plane, states, classes=["a", "b", "a"])
+    with pytest.raises(ShapeError, match=r"expected states \(T, B, S\), found \(48, 5\)"):
+        paths(plane, states.flatten(0, 1))
     with pytest.raises(OptionError, match="2 or 3 dimensions"):
         paths(principal_plane(states.flatten(0, 1), 4), states)

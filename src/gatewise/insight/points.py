@@ -64,7 +64,8 @@ def slow_points(
         apart: distance below which two are the same.
     Raises:
         OptionError: if the net is bidirectional, or an option is outside its range.
-        ShapeError: if x is not (I,).
+        ShapeError: if x is not (I,), or the starts are no states in columns.
+        DataError: there is no start.
     """
     net_steps = Steps(net)
     if net_steps.bidirectional:
@@ -95,8 +96,14 @@ def slow_points(
 
 def _parts(state: State) -> list[Tensor]:
     found = list(state_tensors(state))
-    if not found:
+    if not found or not all(part.numel() for part in found):
         raise DataError("expected states to begin at, found none")
+    for part in found:
+        if part.ndim < 2 or not part.dtype.is_floating_point:
+            raise ShapeError(
+                "expected starts as states of columns, (B, H) or (L, B, H) of floating-point numbers, found "
+                f"{tuple(part.shape)} of {part.dtype}"
+            )
     return found
 
 
@@ -139,8 +146,7 @@ def _different(places: Tensor, speeds: Tensor, tolerance: float, apart: float) -
 
 def _described(net: Net, x: Tensor, places: Tensor, speeds: Tensor, like: State) -> SlowPoints:
     if not len(places):
-        nothing = places.new_zeros(0, places.shape[1])
-        return SlowPoints(nothing, speeds, nothing.to(torch.complex64))
+        return SlowPoints(places, speeds, places.to(places.dtype.to_complex()))
     given = unflatten(places, _few(like, len(places)))
     _, found = next(iter(jacobians(net, x.expand(1, len(places), -1), given)))
     values = torch.linalg.eigvals(found)
@@ -177,8 +183,11 @@ def principal_plane(states: Tensor, dimensions: int = 2) -> Plane:
 
     Raises:
         DataError: fewer than two states.
+        ShapeError: the states are no matrix.
         OptionError: more dimensions than states or numbers.
     """
+    if states.ndim != 2:
+        raise ShapeError(f"expected states (n, S), found {tuple(states.shape)}: use flatten(0, -2)")
     if len(states) < 2:
         raise DataError(f"expected at least two states, found {len(states)}")
     most = min(states.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatewise.errors import OptionError
+from gatewise.errors import OptionError, ShapeError
 from gatewise.plots.figures import COLOURS, new
 
 if TYPE_CHECKING:
@@ -31,10 +31,17 @@ def paths(
         A matplotlib Figure.
     Raises:
         OptionError: the plane has another number of dimensions.
+        ShapeError: states are not (T, B, S), or there is not a class for each sequence.
     """
     dimensions = len(plane.axes)
     if dimensions not in (2, 3):
         raise OptionError(f"paths: expected a plane of 2 or 3 dimensions, found {dimensions}")
+    if states.ndim != 3:
+        raise ShapeError(f"paths: expected states (T, B, S), found {tuple(states.shape)}")
+    if classes is not None and len(classes) != states.shape[1]:
+        raise ShapeError(
+            f"paths: expected a class for each of {states.shape[1]} sequences, found {len(classes)}"
+        )
     figure = new(6, 5)
     axes = figure.add_subplot(projection="3d") if dimensions == 3 else figure.add_subplot()
     points = plane.project(states.double().cpu().to(plane.mean)).double().cpu().numpy()
