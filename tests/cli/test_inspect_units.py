@@ -120,6 +120,9 @@ def test_a_planted_unit_is_found_and_its_worth_is_where_it_acts(run: Any) -> Non
         assert (other.inside, other.outside) == pytest.approx((0.0, 0.0), abs=1e-6)
         own = insight.worth(run, text, where, [("layers.1.h", 2)], plain)
         assert own.inside != 0.0
+        only_last = np.arange(len(text)) == len(text) - 1
+        with pytest.raises(DataError, match="found 0 of 359 with it before the last"):
+            insight.worth(run, text, only_last, [("layers.1.h", 2)], plain)
     finally:
         model.load_state_dict(saved)
 
