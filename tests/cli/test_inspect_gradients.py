@@ -77,6 +77,10 @@ def test_the_table_data_and_picture(
         (["--text", "TEXT", "--lags", "0"], "--lags: expected a whole number of 1 or more"),
         (["--text", "TEXT", "--lags", "3", "--wrt", "z"], "--wrt: expected one of h, c, state"),
         (["--text", "TEXT", "--lags", "3", "--layer", "4"], "--layer: expected"),
+        (
+            ["--text", "TEXT", "--lags", "3", "--engine", "compiled"],
+            "--engine: gradients by a state",
+        ),
         (["--text", "TEXT", "--out", "x.csv"], "--out: expected a file of .npz"),
     ],
 )

@@ -104,6 +104,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     assert len(found["places"]) == 3
     assert all(len(place["inside"]) == 4 for place in found["places"])
     assert found["places"][0]["inside"] == "self"
+    assert "unknown engine 'step'" in gatewise(*words, *asked, "--engine", "step").line
     assert "leave the files out" in gatewise(*words, text, *asked).line
     assert (
         "--span: expected A:B or a piece"

@@ -133,7 +133,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     assert "at 0: nats inside" in called.out
     assert "the first 3 together" in called.out
     assert "all units of layers.0.c together" in called.out
-    gates = gatewise("inspect", "units", trained, text)
+    gates = gatewise("inspect", "units", trained, text, "--dtype", "bfloat16")
     assert "half of it is forgotten in" in gates.out
     out = tmp_path / "u.npz"
     words = ("inspect", "units", trained, text, "--record", "f", "--characters", "90")
@@ -150,6 +150,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
         (["--follow", "/zzz/"], "expected tokens with it and without, found 0 of"),
         (["--follow", "/(/"], "--follow: expected a regular expression"),
         (["--record", "z"], "unknown"),
+        (["--engine", "step"], "unknown engine 'step'"),
         (["--top", "0"], "--top: expected a whole number of 1 or more"),
         (["--out", "a.csv"], "--out: expected a file of .npz"),
     ],

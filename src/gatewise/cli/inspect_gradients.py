@@ -58,6 +58,10 @@ def inspect_gradients(
     if plot is not None:
         plots.check(plot)
     check_new(out, endings=(".npz",))
+    if opening.engine not in ("auto", "reference"):
+        raise OptionError(
+            "--engine: gradients by a state are those of the reference engine; leave it out"
+        )
     given = given_text(text)
     found: dict[str, Sensitivity] = {}
     options = (lags, windows, layer, wrt, exponents, spectrum)

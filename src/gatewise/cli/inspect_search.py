@@ -54,9 +54,9 @@ def inspect_search(
 
     opened = open_run(run, opening, "read")
     where = _span(opened, text, span)
-    found = _index(opened, data, index, record, threshold)
+    found = _index(opened, data, index, record, threshold, opening.engine)
     try:
-        pattern = pattern_of(opened, text, where, found, around=around)
+        pattern = pattern_of(opened, text, where, found, around=around, engine=opening.engine)
         began = time.perf_counter()
         places = find(found, pattern, least=least, top=top)
     except OptionError as error:
@@ -84,7 +84,9 @@ def _span(run: LanguageRun, text: str, span: str) -> tuple[int, int]:
     return begin, 1 + sum(end < at + len(span) for end in ends)
 
 
-def _index(run: LanguageRun, data: list[str], folder: Path, record: str, threshold: float) -> Index:
+def _index(
+    run: LanguageRun, data: list[str], folder: Path, record: str, threshold: float, engine: str
+) -> Index:
     """The index in the folder, or a new one of the data."""
     from gatewise.insight import make_index, open_index
     from gatewise.insight.search import weights_of
@@ -102,7 +104,7 @@ def _index(run: LanguageRun, data: list[str], folder: Path, record: str, thresho
         raise OptionError(f"--index: {folder} is not there: expected files to read into it")
     text = "".join(given_text(one) for one in data)
     began = time.perf_counter()
-    found = make_index(run, text, folder, path=record, threshold=threshold)
+    found = make_index(run, text, folder, path=record, threshold=threshold, engine=engine)
     seconds = time.perf_counter() - began
     screen.say(f"read: {len(found):,} tokens in {seconds:.1f} s, kept in {folder}")
     return found

@@ -61,7 +61,7 @@ def inspect_units(
     check_least(top=(top, 1), worth=(worth, 0), characters=(characters, 2))
     opened = open_run(run, opening, "read")
     given = given_text(text, characters)
-    looked = _Look(opened, given, _names(opened, record, follow), follow)
+    looked = _Look(opened, given, _names(opened, record, follow), follow, opening.engine)
     if out is not None:
         looked.save(out)
     if follow is None:
@@ -83,12 +83,17 @@ class _Look:
     """A text that was read, and where the mark is."""
 
     def __init__(
-        self, run: LanguageRun, text: str, names: Sequence[str], follow: str | None
+        self,
+        run: LanguageRun,
+        text: str,
+        names: Sequence[str],
+        follow: str | None,
+        engine: str,
     ) -> None:
         from gatewise.insight import read_long
 
-        self.run, self.text, self.follow = run, text, follow
-        self.reading: LongReading = read_long(run, text, record=names)
+        self.run, self.text, self.follow, self.engine = run, text, follow, engine
+        self.reading: LongReading = read_long(run, text, record=names, engine=engine)
         self.where: Marks | None = None
         if follow is not None:
             ids = self.reading.ids
@@ -110,6 +115,13 @@ class _Look:
             return {}
         return {path: probe(values, self.where) for path, values in self.reading.record.items()}
 
+    def worth(self, units: Sequence[tuple[str, int]]) -> Worth:
+        """What it costs to hold units at 0."""
+        from gatewise.insight import worth
+
+        assert self.where is not None
+        return worth(self.run, self.text, self.where, units, self.reading, engine=self.engine)
+
     def save(self, out: Path) -> None:
         import numpy as np
 
@@ -122,7 +134,7 @@ class _Look:
 
 
 def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:
-    from gatewise.insight import followers, worth
+    from gatewise.insight import followers
 
     assert looked.where is not None
     found = followers(looked.reading, looked.where, top)
@@ -130,7 +142,7 @@ def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:
     sets = [[one] for one in places[:count]]
     if count > 1:
         sets.append(places[:count])
-    values = [worth(looked.run, looked.text, looked.where, s, looked.reading) for s in sets]
+    values = [looked.worth(units) for units in sets]
     together = values.pop() if count > 1 else None
     if json:
         screen.out_json(_document(looked, found, values, together))

@@ -141,7 +141,7 @@ def _chunks(
             state = out.state
             costs = model.token_nats(out.h, following[begin : begin + STEPS])
             values = {} if out.record is None else dict(out.record.items())
-            yield begin, costs.float().cpu(), {k: v.cpu() for k, v in values.items()}
+            yield begin, costs.float().cpu(), {k: v.float().cpu() for k, v in values.items()}
 
 
 def saturation(values: Array, low: float = 0.1, high: float = 0.9) -> tuple[Array, Array]:

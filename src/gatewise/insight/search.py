@@ -100,6 +100,7 @@ def make_index(
     *,
     path: str = "layers.0.c",
     threshold: float = 0.3,
+    engine: str = "auto",
     told: Callable[[int], None] = lambda done: None,
 ) -> Index:
     """Read a text, and write down which units are on.
@@ -112,6 +113,7 @@ def make_index(
         folder: a new one; it is there whole, or not at all.
         path: whole, of a gate or state.
         threshold: above which a unit is on.
+        engine: of the recurrent layers.
         told: called with the number of tokens that are done.
     Raises:
         DataError: the text is too short, or the folder cannot be written.
@@ -124,7 +126,7 @@ def make_index(
     for begin in range(0, len(ids), PIECE):
         early = max(0, begin - WARM)
         stop = min(begin + PIECE, len(ids))
-        on = _on(run, ids[early:stop], path, threshold)[begin - early :]
+        on = _on(run, ids[early:stop], path, threshold, engine)[begin - early :]
         rows.append(
             np.packbits(on.T, axis=1)
         )  # a piece is a whole number of bytes, but for the last
@@ -152,9 +154,16 @@ def _write(folder: Path, ids: Array, bits: Array, about: Mapping[str, Any]) -> N
         raise DataError(f"{folder}: cannot write the index: {error.strerror}") from None
 
 
-def _on(run: LanguageRun, ids: Array, path: str, threshold: float, columns: int = COLUMNS) -> Array:
+def _on(
+    run: LanguageRun,
+    ids: Array,
+    path: str,
+    threshold: float,
+    engine: str,
+    columns: int = COLUMNS,
+) -> Array:
     """Which units are on at each token, (N, units)."""
-    values = read_long(run, ids, record=[path], columns=columns).record[path]
+    values = read_long(run, ids, record=[path], columns=columns, engine=engine).record[path]
     if path.rpartition(".")[2] == "c":
         values = np.tanh(values)
     found: Array = values > threshold
@@ -181,7 +190,13 @@ def open_index(folder: Path) -> Index:
 
 
 def pattern_of(
-    run: LanguageRun, text: str, span: tuple[int, int], index: Index, *, around: int = 0
+    run: LanguageRun,
+    text: str,
+    span: tuple[int, int],
+    index: Index,
+    *,
+    around: int = 0,
+    engine: str = "auto",
 ) -> Pattern:
     """The units that are on all through a span of a text and off before and after it, or off in it and on around.
 
@@ -194,6 +209,7 @@ def pattern_of(
         index: whose gate or state and threshold count.
         around: tokens on each side, as far as there are some, at which a unit must be the other way; 0: those that
             are on in the span, whatever they are around it.
+        engine: of the recurrent layers.
     Raises:
         OptionError: the span is not in the text.
         DataError: no unit is like that.
@@ -204,7 +220,7 @@ def pattern_of(
         raise OptionError(
             f"span: expected two of 0 to {len(ids)}, the first smaller, found {begin}:{end}"
         )
-    on = _on(run, ids, index.path, index.threshold, columns=1)
+    on = _on(run, ids, index.path, index.threshold, engine, columns=1)
     chosen = np.asarray(on[begin:end].all(0))
     other = np.asarray(~on[begin:end].any(0))
     if not around:

@@ -67,6 +67,7 @@ def worth(
     units: Sequence[tuple[str, int]],
     reading: LongReading,
     value: float = 0.0,
+    engine: str = "auto",
 ) -> Worth:
     """What it costs to hold units at a value all through a text, all of them together.
 
@@ -76,6 +77,7 @@ def worth(
         units: which, each as the path of its gate or state, such as layers.0.c, and its number.
         reading: the text without that, read with the same columns.
         value: what they are held at; 0: off.
+        engine: of the recurrent layers.
     Raises:
         DataError: the mark is on all tokens but the last, or on none of them.
     """
@@ -84,8 +86,8 @@ def worth(
     for path in dict.fromkeys(path for path, _ in units):
         own = [unit for other, unit in units if other == path]
         control |= Control.set(path, value, units=own)
-    held, before = read_long(run, text, control=control).nats[1:], reading.nats[1:]
+    held, before = read_long(run, text, control=control, engine=engine).nats, reading.nats
     sides = []
-    for costs in (held - before, before):
+    for costs in ((held - before)[1:], before[1:]):
         sides += [float(costs[side].mean()), float(costs[~side].mean())]
     return Worth(*sides)
