@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, given_text, marked
+from gatewise.cli.inspecting import check_least, given_text, marked, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, new_text, save_arrays
@@ -52,6 +52,7 @@ def inspect_ablate(
     check_least(top=(top, 1), characters=(characters, 2))
     opened = open_run(run, opening, "read")
     given = given_text(text, characters)
+    say_unknown(opened, given)
     found = _ablated(opened, given, _paths(opened, record), follow, value, opening.engine)
     if out is not None:
         _save(found, out)

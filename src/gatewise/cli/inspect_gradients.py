@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
-from gatewise.cli.inspecting import given_text
+from gatewise.cli.inspecting import given_text, say_unknown
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, open_run
 from gatewise.cli.saving import check_new, save_arrays
@@ -91,6 +91,7 @@ def _measured(
     from gatewise.insight import sensitivity, untrained
 
     opened = open_run(path, opening, "read")
+    say_unknown(opened, text)
     try:
         found = {name: sensitivity(opened, text, **options)}
         if before:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import given_text
+from gatewise.cli.inspecting import given_text, say_unknown
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.errors import DataError, OptionError
@@ -53,6 +53,7 @@ def inspect_search(
     from gatewise.insight import find, pattern_of
 
     opened = open_run(run, opening, "read")
+    say_unknown(opened, text)
     where = _span(opened, text, span)
     found = _index(opened, data, index, record, threshold, opening.engine)
     try:
@@ -103,6 +104,7 @@ def _index(
     if not data:
         raise OptionError(f"--index: {folder} is not there: expected files to read into it")
     text = "".join(given_text(one) for one in data)
+    say_unknown(run, text)
     began = time.perf_counter()
     found = make_index(run, text, folder, path=record, threshold=threshold, engine=engine)
     seconds = time.perf_counter() - began

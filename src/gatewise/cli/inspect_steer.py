@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import decimals, indices
+from gatewise.cli.inspecting import decimals, indices, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     Opening,
@@ -89,6 +89,7 @@ def inspect_steer(
     drawing = Drawing(seed=seed)
     opened = open_run(run, opening, "generate")
     text = prompt_text(prompt) or ""
+    say_unknown(opened, text)
     written = [_written(opened, text, None, "as it is", drawing, max_tokens, temperature, opening)]
     for label, one in controls:
         written.append(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, given_text, marked
+from gatewise.cli.inspecting import check_least, given_text, marked, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, save_arrays
@@ -61,6 +61,7 @@ def inspect_units(
     check_least(top=(top, 1), worth=(worth, 0), characters=(characters, 2))
     opened = open_run(run, opening, "read")
     given = given_text(text, characters)
+    say_unknown(opened, given)
     looked = _Look(opened, given, _names(opened, record, follow), follow, opening.engine)
     if out is not None:
         looked.save(out)

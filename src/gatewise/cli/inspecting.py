@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewise.cli import screen
-from gatewise.cli.runs import as_text
+from gatewise.cli.runs import as_text, say_notes
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ def given_text(given: str, most: int | None = None) -> str:
         return text
     screen.say(f"note: reading the first {most:,} of {len(text):,} characters")
     return text[:most]
+
+
+def say_unknown(run: LanguageRun, text: str) -> None:
+    """Say what of a text the model does not know."""
+    from gatewise.complete import notes_of
+
+    say_notes(notes_of(run.tokenizer, text))
 
 
 def check_least(**least: tuple[int, int]) -> None:
