@@ -95,6 +95,12 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
         "--record",
         "layers.0.h",
     )
+    for wrong, said in (
+        (("--record", "c"), "unknown path 'c': expected one of layers.0.c"),
+        (("--threshold", "nan"), "--threshold: expected a finite number"),
+    ):
+        assert said in gatewise(*words, text, *asked[:-2], *wrong).line
+    assert not index.exists()
     called = gatewise(*words, text, *asked, "--threshold", "0", "--top", "3", "--least", "0.1")
     assert called.status == 0, called.err
     assert "kept in" in called.err
@@ -105,14 +111,16 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     assert all(len(place["inside"]) == 4 for place in found["places"])
     assert found["places"][0]["inside"] == "self"
     assert "unknown engine 'step'" in gatewise(*words, *asked, "--engine", "step").line
+    for other in (("--record", "layers.0.c"), ("--threshold", "0.5")):
+        assert f"{other[0]}: {index} was made with" in gatewise(*words, *asked[:-2], *other).line
     assert "leave the files out" in gatewise(*words, text, *asked).line
     assert (
         "--span: expected A:B or a piece"
         in gatewise(*words, *asked[:2], "--span", "no", *asked[4:]).line
     )
     assert "expected files to read" in gatewise(*words, *asked[:5], tmp_path / "none").line
-    other = json.loads((index / "index.json").read_text()) | {"weights": "0"}
-    (index / "index.json").write_text(json.dumps(other))
+    foreign = json.loads((index / "index.json").read_text()) | {"weights": "0"}
+    (index / "index.json").write_text(json.dumps(foreign))
     called = gatewise(*words, *asked)
     assert called.status == 2
     assert "expected an index that this run made" in called.line

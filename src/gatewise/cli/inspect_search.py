@@ -36,11 +36,18 @@ def inspect_search(
         Path, Parameter(help="The folder of what was read; made where there is none.")
     ],
     record: Annotated[
-        str, Parameter(help="The whole path of a gate or state, for a new index.")
-    ] = "layers.0.c",
+        str | None,
+        Parameter(
+            help="The whole path of a gate or state, for a new index. Default: layers.0.c (h of a cell without c)."
+        ),
+    ] = None,
     threshold: Annotated[
-        float, Parameter(help="Above it a unit is on, for a new index; of c, of tanh(c).")
-    ] = 0.3,
+        float | None,
+        Parameter(
+            help="Above it a unit is on, for a new index; of c, of tanh(c). Default: 0.3.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
     around: Annotated[
         int, Parameter(help="Tokens before and behind the span at which units must be off; 0: any.")
     ] = 0,
@@ -86,7 +93,12 @@ def _span(run: LanguageRun, text: str, span: str) -> tuple[int, int]:
 
 
 def _index(
-    run: LanguageRun, data: list[str], folder: Path, record: str, threshold: float, engine: str
+    run: LanguageRun,
+    data: list[str],
+    folder: Path,
+    record: str | None,
+    threshold: float | None,
+    engine: str,
 ) -> Index:
     """The index in the folder, or a new one of the data."""
     from gatewise.insight import make_index, open_index
@@ -100,16 +112,35 @@ def _index(
         found = open_index(folder)
         if found.weights != weights_of(run):
             raise DataError(f"{folder}: expected an index that this run made, found one of another")
+        _check_same(found, folder, record, threshold)
         return found
     if not data:
         raise OptionError(f"--index: {folder} is not there: expected files to read into it")
     text = "".join(given_text(one) for one in data)
     say_unknown(run, text)
+    law = run.model.stack.directions()[0].law
+    path = record or f"layers.0.{'c' if 'c' in law.states else 'h'}"
+    above = 0.3 if threshold is None else threshold
     began = time.perf_counter()
-    found = make_index(run, text, folder, path=record, threshold=threshold, engine=engine)
+    try:
+        found = make_index(run, text, folder, path=path, threshold=above, engine=engine)
+    except OptionError as error:
+        raise with_flag_names(error, ("threshold",)) from None
     seconds = time.perf_counter() - began
     screen.say(f"read: {len(found):,} tokens in {seconds:.1f} s, kept in {folder}")
     return found
+
+
+def _check_same(found: Index, folder: Path, record: str | None, threshold: float | None) -> None:
+    """Raise OptionError if something else is asked for than an index holds."""
+    for flag, asked, has in (
+        ("--record", record, found.path),
+        ("--threshold", threshold, found.threshold),
+    ):
+        if asked is not None and asked != has:
+            raise OptionError(
+                f"{flag}: {folder} was made with {has}, found {asked}: leave it out, or name another --index"
+            )
 
 
 def _table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gatewise.errors import DataError, OptionError
+from gatewise.errors import DataError, OptionError, unknown
 from gatewise.insight.reading import COLUMNS, WARM, read_long
 from gatewise.run import LanguageRun
 
@@ -117,8 +118,14 @@ def make_index(
         told: called with the number of tokens that are done.
     Raises:
         DataError: the text is too short, or the folder cannot be written.
+        OptionError: the threshold is no finite number.
         UnknownNameError: there is no such path.
     """
+    names = run.model.stack.names()
+    if path not in names:
+        raise unknown("path", path, names)
+    if not math.isfinite(threshold):
+        raise OptionError(f"threshold: expected a finite number, found {threshold}")
     ids = np.asarray(run.tokenizer.encode(text), np.int64)
     if len(ids) < 2:
         raise DataError(f"expected a text of at least two tokens, found {len(ids)}")
