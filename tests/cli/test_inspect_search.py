@@ -43,6 +43,14 @@ def test_places_are_ranked_rare_units_counting_more() -> None:
     assert find(index, Pattern((1,), (), 21)) == []
 
 
+def test_a_unit_that_is_never_on_keeps_every_place_from_being_quite_like_the_span() -> None:
+    index = planted(["..##....", "........"])
+    found = find(index, Pattern((0, 1), (), 2), top=1, least=0.0)
+    weight = -np.log(np.array([2, 1]) / 8)
+    assert found[0].score == pytest.approx(weight[0] / weight.sum())
+    assert find(index, Pattern((1,), (), 1), top=9, least=0.1) == []
+
+
 def test_what_cannot_be_searched_is_said() -> None:
     index = planted(["####", "#..."])
     with pytest.raises(OptionError, match="units: expected some of 0 to 1"):

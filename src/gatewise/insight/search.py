@@ -248,7 +248,8 @@ def find(index: Index, pattern: Pattern, *, least: float = 0.5, top: int = 20) -
     """Where a pattern's units are as in it, the best first; places of the span's length, none over another.
 
     A unit counts the more the seldomer it is like that in the text, as -ln of its frequency: one that is always on says
-    nothing. (LSTMVis counts units alike.)
+    nothing, and one that never is counts as if it were once, so that no place is quite like the span. (LSTMVis counts
+    units alike.)
 
     Args:
         index: of the text.
@@ -275,7 +276,7 @@ def find(index: Index, pattern: Pattern, *, least: float = 0.5, top: int = 20) -
         if unit not in pattern.on:
             bits = 1 - bits
         count = int(bits.sum(dtype=np.int64))
-        weight = -float(np.log(count / len(index))) if count else 0.0
+        weight = -float(np.log(max(count, 1) / len(index)))
         whole += weight
         if weight:
             scores += np.float32(weight) * bits
