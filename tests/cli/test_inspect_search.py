@@ -85,9 +85,21 @@ def test_an_index_is_what_one_reading_gives(
     assert only.off == tuple(np.flatnonzero(~on[100] & on[99] & on[101]).tolist())
     with pytest.raises(OptionError, match="span: expected two of 0 to 200"):
         pattern_of(run, given[:200], (150, 300), index)
-    (tmp_path / "i" / "index.json").write_text("{}")
-    with pytest.raises(DataError, match="expected an index of `inspect search`"):
-        open_index(tmp_path / "i")
+    with pytest.raises(OptionError, match="around: expected a whole number of 0 or more"):
+        pattern_of(run, given[:200], (100, 104), index, around=-1)
+    nothing = Index("layers.0.h", 2.0, index.ids, index.bits, "")
+    with pytest.raises(
+        DataError, match=r"on \(above 2\) all through the span, found none: .* threshold$"
+    ):
+        pattern_of(run, given[:200], (100, 104), nothing)
+    for name, damage in (
+        ("bits.npy", b""),
+        ("ids.npy", (tmp_path / "i" / "bits.npy").read_bytes()),
+        ("index.json", b"{}"),
+    ):
+        (tmp_path / "i" / name).write_bytes(damage)
+        with pytest.raises(DataError, match="expected an index of `inspect search`"):
+            open_index(tmp_path / "i")
 
 
 def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:

@@ -189,10 +189,12 @@ def open_index(folder: Path) -> Index:
             raise ValueError(f"format {about['format']}")
         ids = np.load(folder / "ids.npy", allow_pickle=False)
         bits = np.load(folder / "bits.npy", mmap_mode="r", allow_pickle=False)
-        if ids.shape != (about["tokens"],) or bits.shape[1] != -(-len(ids) // 8):
+        if ids.shape != (about["tokens"],) or bits.shape[1:] != (-(-len(ids) // 8),):
             raise ValueError("sizes that do not fit")
+        if bits.dtype != np.uint8 or ids.dtype.kind != "u":
+            raise ValueError(f"numbers of {bits.dtype} and {ids.dtype}")
         return Index(about["path"], float(about["threshold"]), ids, bits, str(about["weights"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: expected an index of `inspect search`, found {error}") from None
 
 
@@ -218,9 +220,11 @@ def pattern_of(
             are on in the span, whatever they are around it.
         engine: of the recurrent layers.
     Raises:
-        OptionError: the span is not in the text.
+        OptionError: the span is not in the text, or around is less than 0.
         DataError: no unit is like that.
     """
+    if around < 0:
+        raise OptionError(f"around: expected a whole number of 0 or more, found {around}")
     ids = np.asarray(run.tokenizer.encode(text), np.int64)
     begin, end = span
     if not 0 <= begin < end <= len(ids):
@@ -237,9 +241,10 @@ def pattern_of(
         other &= side.all(0)
     found = [tuple(np.flatnonzero(one).tolist()) for one in (chosen, other)]
     if not any(found):
+        beside = " and off around it, or the other way round" if around else ""
         raise DataError(
-            f"expected units of {index.path} that are on in the span and off around it, or the other way round, found "
-            "none: choose another span or threshold, or around 0"
+            f"expected units of {index.path} that are on (above {index.threshold:g}) all through the span{beside}, "
+            f"found none: choose another span or threshold{', or around 0' if around else ''}"
         )
     return Pattern(found[0], found[1], end - begin)
 
