@@ -180,6 +180,8 @@ def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_p
         assert saved["layers.0.h/change"].shape == (64,)
     for extra, said in (
         (["--record", "h"], "unknown path 'h'"),
+        (["--record", "layers.0.h,layers.9.h"], "unknown path 'layers.9.h'"),
+        (["--value", "nan"], "--value: expected a finite number, found nan"),
         (["--follow", "braces"], "unknown mark 'braces'"),
         (["--follow", "/zzz/"], "with the mark and without, found 0"),
         (["--characters", "1"], "--characters"),

@@ -70,11 +70,13 @@ def ablate(
         told: called with the number of units that are done.
     Raises:
         DataError: the text is too short, or the mark is on all tokens or none.
-        OptionError: there is no such unit, or batch is less than 1.
+        OptionError: there is no such unit, batch is less than 1, or the value is not finite.
         UnknownNameError: there is no such path.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise OptionError(f"batch: expected a whole number of 1 or more, found {batch!r}")
+    if not np.isfinite(value):
+        raise OptionError(f"value: expected a finite number, found {value}")
     ids = np.asarray(run.tokenizer.encode(text), np.int64)
     if len(ids) < 2:
         raise DataError(f"expected a text of at least two tokens, found {len(ids)}")
