@@ -26,3 +26,34 @@ def test_what_the_model_does_not_know_is_said(
     called = gatewise("inspect", *(given.get(word, word) for word in words.split()))
     assert called.status == 0, called.err
     assert "note: not in the model's vocabulary, read as unknown: 'ü'" in called.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "units RUN f(x) --out DIR/a.npz",
+        "ablate RUN f(x) --out DIR/a.csv",
+        "gradients RUN --text f(x)+2 --lags 2 --out DIR/a.npz",
+        "steer RUN f(x) --do keep --save DIR/a.json",
+        "read RUN f(x) --out DIR/a.npz",
+        "read RUN f(x) --unit layers.0.c:1 --html DIR/a.html",
+    ],
+)
+def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(
+    gatewise: Any, trained: Path, tmp_path: Path, words: str
+) -> None:
+    folder = tmp_path / "none"
+    given = [
+        word.replace("RUN", str(trained)).replace("DIR", str(folder)) for word in words.split()
+    ]
+    called = gatewise("inspect", *given)
+    assert (called.status, called.out) == (2, "")
+    assert f"{folder} is no folder to write a." in called.line
+
+
+def test_arrays_of_a_reading_are_written_under_their_own_ending(
+    gatewise: Any, trained: Path, tmp_path: Path
+) -> None:
+    called = gatewise("inspect", "read", trained, "f(x)", "--out", tmp_path / "a.txt")
+    assert called.status == 2
+    assert "--out: expected a file of .npz" in called.line
