@@ -57,3 +57,14 @@ def test_arrays_of_a_reading_are_written_under_their_own_ending(
     called = gatewise("inspect", "read", trained, "f(x)", "--out", tmp_path / "a.txt")
     assert called.status == 2
     assert "--out: expected a file of .npz" in called.line
+
+
+def test_a_folder_is_no_text_and_a_name_without_a_file_is_pointed_out(
+    gatewise: Any, trained: Path, tmp_path: Path
+) -> None:
+    called = gatewise("inspect", "units", trained, tmp_path)
+    assert called.status == 2
+    assert f"{tmp_path}: expected a file or a text, found a folder" in called.line
+    called = gatewise("inspect", "units", trained, "there/is/none.py")
+    assert called.status == 0
+    assert "note: there/is/none.py: no such file, read as text" in called.err

@@ -23,14 +23,18 @@ def given_text(given: str, most: int | None = None) -> str:
     Args:
         given: a path or a text.
         most: characters to keep; what is left out is said.
+    Raises:
+        OptionError: it is a folder.
     """
     from gatewise.tasks.tables import read_text
 
     path = Path(given)
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), bool(given) and path.is_dir()
     except OSError:  # a text longer than any name
-        is_file = False
+        is_file = is_folder = False
+    if is_folder:
+        raise OptionError(f"{given}: expected a file or a text, found a folder")
     text = read_text(path) if is_file else as_text(given)
     if most is None or len(text) <= most:
         return text
