@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gatewise.probe import Control
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,12 @@ def test_a_folder_is_no_text_and_a_name_without_a_file_is_pointed_out(
     called = gatewise("inspect", "units", trained, "there/is/none.py")
     assert called.status == 0
     assert "note: there/is/none.py: no such file, read as text" in called.err
+
+
+def test_a_time_beyond_the_text_is_said(gatewise: Any, trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    for control in (Control.off("o", time=[1, 40]), Control.keep(time=slice(40, None))):
+        file.write_text(control.to_json())
+        called = gatewise("inspect", "read", trained, "f(x)", "--control", file)
+        assert called.status == 2
+        assert re.match("time= (is out of range: expected below|of a control .* of) 4", called.line)

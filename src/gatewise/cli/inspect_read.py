@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
+from gatewise.cli.inspecting import check_times
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     ControlFile,
@@ -83,6 +84,7 @@ def inspect_read(
     wanted = Record(*names) if names else None
     looked = look(opened, Asked(text, number, wanted, acting, opening.engine))
     say_notes(looked.notes)
+    check_times(acting, max(len(part.tokens) for part in looked.parts))
     if out is not None:
         _save(looked, out)
     if json:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from gatewise.insight.marks import Marks
+    from gatewise.probe import Control
     from gatewise.run import LanguageRun
 
 
@@ -59,6 +60,21 @@ def check_least(**least: tuple[int, int]) -> None:
         if found < allowed:
             raise OptionError(
                 f"--{name}: expected a whole number of {allowed} or more, found {found}"
+            )
+
+
+def check_times(control: Control | None, count: int) -> None:
+    """Raise OptionError if a control acts at a time behind the end of so many tokens, or at none of them."""
+    from gatewise.places import listed
+
+    for rule in () if control is None else control.rules:
+        try:
+            found = listed("time", rule.time, count)
+        except OptionError as error:
+            raise OptionError(f"{error}, the tokens that there are") from None
+        if not found and isinstance(rule.time, slice):
+            raise OptionError(
+                f"time= of a control selects none of {count} tokens: found {rule.time}"
             )
 
 
