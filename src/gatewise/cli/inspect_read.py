@@ -85,14 +85,15 @@ def inspect_read(
     looked = look(opened, Asked(text, number, wanted, acting, opening.engine))
     say_notes(looked.notes)
     check_times(acting, max(len(part.tokens) for part in looked.parts))
+    coloured = None if place is None else _coloured(looked, place)
     if out is not None:
         _save(looked, out)
     if json:
         screen.out_json(_document(opened, looked))
     else:
         screen.out("\n".join(_table(part) for part in looked.parts))
-    if place is not None:
-        _colour(looked, place, html, on_screen=not json)
+    if coloured is not None:
+        _colour(*coloured, html, on_screen=not json)
     if plot is not None:
         _draw(looked, place if not record.strip() else None, plot)
     return 0
@@ -137,10 +138,8 @@ def _place(unit: str) -> tuple[str, int]:
     return path, int(number)
 
 
-def _colour(looked: Looked, place: tuple[str, int], html: Path | None, on_screen: bool) -> None:
-    """The text coloured by a unit: on a terminal, into a page."""
-    from gatewise.insight.colours import page, terminal
-
+def _coloured(looked: Looked, place: tuple[str, int]) -> tuple[Part, list[float], str]:
+    """What is coloured, the unit's values along it, and its name; OptionError if there is no such unit."""
     path, number = place
     part = next((one for one in looked.parts if path in one.record), None)
     if part is None:
@@ -151,12 +150,20 @@ def _colour(looked: Looked, place: tuple[str, int], html: Path | None, on_screen
         raise OptionError(
             f"--unit: expected a unit from 0 to {units - 1} of {path}, found {number}"
         )
-    values = part.record[path][:, number].tolist()
+    return part, part.record[path][:, number].tolist(), f"{path}, unit {number}"
+
+
+def _colour(
+    part: Part, values: list[float], title: str, html: Path | None, on_screen: bool
+) -> None:
+    """The text coloured by a unit: on a terminal, into a page."""
+    from gatewise.insight.colours import page, terminal
+
     if on_screen and screen.is_terminal() and not os.environ.get("NO_COLOR"):
         screen.out(terminal([screen.visible(piece) for piece in part.pieces], values))
     if html is not None:
         with new_text(html) as file:
-            file.write(page(part.pieces, values, f"{path}, unit {number}"))
+            file.write(page(part.pieces, values, title))
         screen.say(f"written: {html}")
 
 
