@@ -66,6 +66,14 @@ def test_half_life_and_saturation() -> None:
     gate = np.full((50, 3), [0.5, 0.5**0.1, 1.0], np.float32)
     assert insight.half_life(gate)[:2].tolist() == pytest.approx([1.0, 10.0], rel=1e-5)
     assert insight.half_life(gate)[2] > 1e6
+    for cell, expected in (
+        ("lstm", ("f", True)),
+        ("gru", ("z", True)),
+        ("mingru", ("z", False)),
+        ("slstm", None),
+        ("rnn_tanh", None),
+    ):
+        assert insight.keeping(gw.cells.find(cell).law) == expected
     low, high = insight.saturation(np.array([[0.05, 0.95], [0.5, 0.99]]))
     assert low.tolist() == [0.5, 0.0]
     assert high.tolist() == [0.0, 1.0]
@@ -161,6 +169,20 @@ def test_bad_input_is_one_clear_line(
     called = gatewise("inspect", "units", trained, text, *words)
     assert called.status == 2
     assert said in called.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("mingru", "layers.0.z: half of it is forgotten in"), ("rnn_tanh", "no gates")],
+)
+def test_what_cells_without_a_forget_gate_keep(
+    gatewise: Any, text: Path, tmp_path: Path, cell: str, said: str
+) -> None:
+    words = ("--preset", "tiny", "--cell", cell, "--steps", "1", "--out", tmp_path / "run")
+    assert gatewise("train", "lm", text, *words).status == 0
+    called = gatewise("inspect", "units", tmp_path / "run", text)
+    assert called.status == (0 if cell == "mingru" else 2)
+    assert said in called.out + called.err
 
 
 def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:

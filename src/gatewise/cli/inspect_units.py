@@ -14,7 +14,7 @@ from gatewise.cli.inspecting import check_least, given_text, marked, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, save_arrays
-from gatewise.errors import DataError
+from gatewise.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from gatewise.insight import Follower, LongReading, Probe, Worth
@@ -77,6 +77,10 @@ def _names(run: LanguageRun, record: str, follow: str | None) -> list[str]:
     law = run.model.stack.directions()[0].law
     if asked:
         return asked
+    if not follow and not law.graph.gates:
+        raise OptionError(
+            f"--record: the cell {law.name} has no gates; expected --record h, or --follow to see what its units follow"
+        )
     return ["c" if "c" in law.states else "h"] if follow else list(law.graph.gates)
 
 
@@ -212,7 +216,7 @@ def _document(
 
 def _say_memory(looked: _Look, *, json: bool) -> None:
     """Saturation of each gate, and how long units remember."""
-    from gatewise.insight import half_life, saturation
+    from gatewise.insight import half_life, keeping, saturation
 
     rows = [["", "units", "below .1", "above .9", "mean"]]
     documents = []
@@ -224,17 +228,21 @@ def _say_memory(looked: _Look, *, json: bool) -> None:
             documents.append({"path": path, "below": low, "above": high})
         rows.append([path, str(values.shape[1]), *shares, mean])
     lines = [screen.table(rows, indent=""), "share of the time, mean of the units"]
+    kept = keeping(looked.run.model.stack.directions()[0].law)
     for path, values in looked.reading.record.items():
-        if path.rpartition(".")[2] == "f":
-            lives = half_life(values)
-            order = lives.argsort()[::-1][:_LONGEST].tolist()
-            longest = ", ".join(f"{lives[k]:,.0f} (unit {k})" for k in order)
-            middle = float(sorted(lives.tolist())[len(lives) // 2])
-            lines.append(
-                f"{path}: half of it is forgotten in {middle:.1f} steps (median); longest: {longest}"
-            )
+        if kept is not None and path.rpartition(".")[2] == kept[0]:
+            lives = half_life(values if kept[1] else 1 - values)
+            lines.append(f"{path}: {_lives(lives)}")
             documents.append({"path": path, "half_life": lives})
     if json:
         screen.out_json({"run": str(looked.run.path), "gates": documents})
     else:
         screen.out("\n".join(lines))
+
+
+def _lives(lives: Any) -> str:
+    """How long units remember: the median, and the longest."""
+    order = lives.argsort()[::-1][:_LONGEST].tolist()
+    longest = ", ".join(f"{lives[k]:,.0f} (unit {k})" for k in order)
+    middle = float(sorted(lives.tolist())[len(lives) // 2])
+    return f"half of it is forgotten in {middle:.1f} steps (median); longest: {longest}"
