@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_the_table_data_and_picture(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--text", "short"], "expected a text of at least 402 tokens for 200 lags"),
+        (["--text", "self"], "expected a text of at least 402 tokens for 200 lags"),
         (["--text", "TEXT", "--lags", "0"], "--lags: expected a whole number of 1 or more"),
         (["--text", "TEXT", "--lags", "3", "--wrt", "z"], "--wrt: expected one of h, c, state"),
         (["--text", "TEXT", "--lags", "3", "--layer", "4"], "--layer: expected"),
@@ -101,6 +102,8 @@ def test_watching_gradients_in_training(gatewise: Any, text: Path, tmp_path: Pat
     called = gatewise(*words, "20", "--out", watched, "--watch", "gradients")
     assert called.status == 0, called.err
     assert called.err.count("the cost looks back") <= 1
+    with open(watched / "gradients.jsonl", "a") as file:
+        file.write('{"step": 30, "nor')  # what a kill leaves
     again = gatewise(
         "train", "lm", text, "--out", watched, "--resume", "--steps", "40", "--watch", "gradients"
     )
@@ -136,6 +139,19 @@ def test_a_warning_says_what_to_do(text: Path, tmp_path: Path) -> None:
             watcher.logged({"kind": "train", "step": step, "gradient_norm": 0.5})
         assert len(said) == 1
         assert words in said.pop()
+    with torch.no_grad():
+        weight.fill_(math.nan)
+    other = GradientWatcher(learner, tmp_path, 1.0, said.append)
+    other.logged({"kind": "train", "step": 3, "gradient_norm": math.nan})
+    assert "no finite numbers" in said.pop()
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    lines = (tmp_path / "gradients.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1], parse_constant=refused)
+    assert (last["step"], last["gradient_norm"], last["clipped"]) == (3, None, False)
+    assert None in last["norms"]
 
 
 def test_fading(gatewise: Any, trained: Path, tmp_path: Path) -> None:
