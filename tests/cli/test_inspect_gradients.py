@@ -82,13 +82,15 @@ def test_the_table_data_and_picture(
             ["--text", "TEXT", "--lags", "3", "--engine", "compiled"],
             "--engine: gradients by a state",
         ),
+        (["RUN", "RUN", "--text", "TEXT", "--lags", "3"], "RUNS: expected each once"),
         (["--text", "TEXT", "--out", "x.csv"], "--out: expected a file of .npz"),
     ],
 )
 def test_bad_input_is_one_clear_line(
     gatewise: Any, trained: Path, text: Path, words: list[str], said: str
 ) -> None:
-    given = [str(text) if word == "TEXT" else word for word in words]
+    names = {"TEXT": str(text), "RUN": str(trained)}
+    given = [names.get(word, word) for word in words]
     called = gatewise("inspect", "gradients", trained, *given)
     assert called.status == 2
     assert said in called.line
