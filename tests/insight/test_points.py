@@ -9,7 +9,7 @@ import torch
 
 import gatewise as gw
 from gatewise.errors import DataError, OptionError, ShapeError
-from gatewise.insight import principal_plane, slow_points
+from gatewise.insight import points, principal_plane, slow_points
 
 
 @gw.cell
@@ -43,6 +43,18 @@ def test_two_attractors_and_the_saddle_between_them() -> None:
     order = found.states[:, 0].argsort()
     assert found.states[order, 0].tolist() == pytest.approx([-0.957504, 0.0, 0.957504], abs=1e-6)
     assert found.unstable[order].tolist() == [0, 1, 0]
+
+
+def test_points_looked_at_one_by_one_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = gw.nn.LSTM(2, 3, num_layers=2, dtype=torch.float64)
+    state = (torch.randn(2, 4, 3).double(), torch.randn(2, 4, 3).double())
+    x = torch.zeros(2, dtype=torch.float64)
+    whole = slow_points(net, x, state, steps=20, tolerance=9, apart=0)
+    monkeypatch.setattr(points, "_ROOM", 1)
+    single = slow_points(net, x, state, steps=20, tolerance=9, apart=0)
+    assert len(whole) == 4
+    torch.testing.assert_close(single.states, whole.states)
+    torch.testing.assert_close(single.eigenvalues.abs(), whole.eigenvalues.abs())
 
 
 def test_states_of_several_layers_and_no_slow_point() -> None:
