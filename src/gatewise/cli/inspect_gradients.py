@@ -66,7 +66,7 @@ def inspect_gradients(
     found: dict[str, Sensitivity] = {}
     options = (lags, windows, layer, wrt, exponents, spectrum)
     for path in runs:
-        name = path.resolve().name
+        name = path.name or path.resolve().name
         if name in found:  # another folder of that name
             name = str(path)
         if name in found:
