@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -143,6 +144,21 @@ def test_a_start_state_and_training_mode_are_left_alone() -> None:
     assert torch.equal(found, again)
     assert net.training
     assert not torch.equal(found, gradients.flow(net, x, squares))
+
+
+def test_what_has_nearly_vanished_is_no_zero_in_single_precision() -> None:
+    cell = gw.cells.RNN(1, 2)
+    with torch.no_grad():
+        for weight in cell.parameters():
+            weight.zero_()
+        cell.weight_hh.copy_(0.01 * torch.eye(2))
+    x = torch.zeros(16, 1, 1)
+    found = gradients.lag_profile(cell, x, lambda y: y.sum(2))
+    expected = 2**0.5 * 0.01 ** torch.arange(16, dtype=torch.float64)  # to 1e-30
+    torch.testing.assert_close(found.norms.double(), expected, rtol=1e-5, atol=0)
+    row = gradients.flow(cell, x, lambda y: y.sum(2))[-1]
+    torch.testing.assert_close(row.flip(0), found.norms, rtol=1e-5, atol=0)
+    assert found.decay() == pytest.approx(math.log(0.01), rel=1e-6)
 
 
 def test_by_lag_and_what_is_said_of_a_profile() -> None:

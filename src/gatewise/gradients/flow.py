@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def _swept(
         pulled = _pull([out.h, *state_tensors(out.state)], [*given, *added.values()], seeds)
         for one, new in zip(adjoint, pulled, strict=False):
             one[rows] = new
-        found[rows, k] = _norm(pulled[len(given) :])
+        found[rows, k] = norms(pulled[len(given) :])
     return found
 
 
@@ -100,9 +100,7 @@ def _whole(
         costs = checked_costs(cost(steps.run(x, state, control=control).h), count, columns)
     seeds = torch.eye(count, dtype=x.dtype, device=x.device)
     pulled = _pull([costs.sum(1)], added, [seeds])
-    values = torch.cat(pulled, dim=-1)  # (T costs, T steps, B, units)
-    norms: Tensor = torch.linalg.vector_norm(values, dim=-1).mean(dim=-1)
-    return norms
+    return norms(pulled)  # of (T costs, T steps, B, units)
 
 
 def added_all_along(
@@ -155,10 +153,14 @@ def _pull(ends: list[Tensor], leaves: list[Tensor], seeds: list[Tensor]) -> list
     ]
 
 
-def _norm(parts: list[Tensor]) -> Tensor:
-    """(rows,): norm over the units of all parts (rows, B, units), mean over the batch."""
-    norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, dim=-1), dim=-1).mean(dim=-1)
-    return norms
+def norms(parts: Sequence[Tensor]) -> Tensor:
+    """Norm over the units of all parts (..., B, units), mean over the batch: (...).
+
+    In double precision: squares of what is below 1e-19 are 0 in single.
+    """
+    whole = torch.cat(list(parts), dim=-1)
+    found: Tensor = torch.linalg.vector_norm(whole, dim=-1, dtype=torch.float64).mean(dim=-1)
+    return found.to(whole.dtype)
 
 
 def _copy(part: Tensor) -> Tensor:
