@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import gatewise as gw
+from gatewise.cli.inspect_search import _span as searched_span
 from gatewise.errors import DataError, OptionError
 from gatewise.insight import Index, Pattern, find, make_index, open_index, pattern_of
 from gatewise.insight import search as searching
+from gatewise.text.bpe import BpeTokenizer
+from gatewise.text.characters import CharTokenizer
+from gatewise.text.words import WordTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,22 @@ def test_an_index_is_what_one_reading_gives(
         (tmp_path / "i" / name).write_bytes(damage)
         with pytest.raises(DataError, match="expected an index of `inspect search`"):
             open_index(tmp_path / "i")
+
+
+@pytest.mark.parametrize("kind", [CharTokenizer, WordTokenizer, BpeTokenizer])
+@pytest.mark.parametrize("piece", ["(mild)", "\u00e9", "first", "last"])
+def test_a_piece_of_the_text_is_the_tokens_that_hold_it(kind: Any, piece: str) -> None:
+    text = "first   Citizen (mild) is \u00e9 last"
+    run = SimpleNamespace(tokenizer=kind.build([text.replace("\u00e9", "") + " proceed"]))
+    begin, end = searched_span(run, text, piece)
+    ids = run.tokenizer.encode(text)
+    held = run.tokenizer.decode(ids[begin:end])
+    wanted = run.tokenizer.decode(run.tokenizer.encode(piece))
+    assert wanted.strip() in held
+    assert wanted.strip() not in run.tokenizer.decode(ids[begin + 1 : end])
+    assert wanted.strip() not in run.tokenizer.decode(ids[begin : end - 1])
+    with pytest.raises(OptionError, match="--span: expected A:B or a piece of the text"):
+        searched_span(run, text, "fourth")
 
 
 def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:

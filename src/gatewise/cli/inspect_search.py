@@ -87,9 +87,14 @@ def _span(run: LanguageRun, text: str, span: str) -> tuple[int, int]:
         raise OptionError(
             f"--span: expected A:B or a piece of the text, found {screen.shown(span)!r}"
         )
-    ends = run.tokenizer.lengths(run.tokenizer.encode(text)).cumsum().tolist()
+    stop, tokenizer = at + len(span), run.tokenizer
+    if tokenizer.kind == "word":  # what it writes has spaces of its own
+        begin, end = (len(tokenizer.encode(text[:one])) for one in (at + 1, stop))
+        return max(0, begin - 1), end
+    ends = tokenizer.lengths(tokenizer.encode(text)).cumsum().tolist()
     begin = sum(end <= at for end in ends)
-    return begin, 1 + sum(end < at + len(span) for end in ends)
+    # behind the token that the piece ends in; bytes of one character are 1, 0, ... long
+    return begin, max(1 + sum(end < stop for end in ends), sum(end <= stop for end in ends))
 
 
 def _index(
