@@ -20,6 +20,8 @@ from gatewise.probe import Control
         "search RUN def+gate --text xü --span x --index NEW --record layers.0.h --threshold=0",
         "steer RUN xü --do keep --max-tokens 1",
         "read RUN xü",
+        "patch RUN x ü --max-tokens 1",
+        "lens RUN xü",
     ],
 )
 def test_what_the_model_does_not_know_is_said(
