@@ -114,6 +114,9 @@ def test_paths_are_drawn() -> None:
         assert by_time.axes[0].get_xlabel().startswith("component, ")
         by_class = paths(plane, states, classes=["a", "b", "a", "b"])
         assert [text.get_text() for text in by_class.axes[0].get_legend().texts] == ["a", "b"]
+    many = paths(plane, torch.randn(12, 10, 5), classes=list("0123456789")).axes[0].get_legend()
+    looks = {(line.get_color(), line.get_linestyle()) for line in many.get_lines()}
+    assert len(looks) == 10
     with pytest.raises(ShapeError, match="a class for each of 4 sequences, found 3"):
         paths(plane, states, classes=["a", "b", "a"])
     with pytest.raises(ShapeError, match=r"expected states \(T, B, S\), found \(48, 5\)"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatewise.errors import OptionError, ShapeError
-from gatewise.plots.figures import COLOURS, new
+from gatewise.plots.figures import COLOURS, DASHES, new
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,11 +54,15 @@ def paths(
         figure.colorbar(shown, ax=axes, label="time, steps", shrink=0.7)
     else:
         names = list(dict.fromkeys(classes))
-        for name in names:
-            colour = COLOURS[names.index(name) % len(COLOURS)]
+        for number, name in enumerate(names):
+            again, colour = divmod(number, len(COLOURS))  # a colour again with other dashes
+            look: dict[str, Any] = {
+                "color": COLOURS[colour],
+                "linestyle": DASHES[again % len(DASHES)],
+            }
             for column in [k for k, one in enumerate(classes) if one == name]:
-                axes.plot(*points[:, column].T, color=colour, linewidth=0.8, alpha=0.7)
-            axes.plot([], [], color=colour, label=name)
+                axes.plot(*points[:, column].T, linewidth=0.8, alpha=0.7, **look)
+            axes.plot([], [], label=name, **look)
         axes.legend(frameon=False, fontsize=8)
     if slow is not None and len(slow):
         places = plane.project(slow.states.to(plane.mean)).double().cpu().numpy()
