@@ -170,7 +170,7 @@ def _colour(
 def _table(part: Part) -> str:
     """A line for each step: what was read, its cost, what the model says, the mean of each gate."""
     means = {path: values.mean(-1).tolist() for path, values in part.record.items()}
-    head = [*(["nats"] if part.nats is not None else []), *(["says"] if part.said else [])]
+    head = [*([part.cost] if part.nats is not None else []), *(["says"] if part.said else [])]
     rows = [[part.name, "token", *head, *means]]
     costs = None if part.nats is None else [float(one) for one in part.nats]
     for time, token in enumerate(part.tokens):
@@ -182,7 +182,8 @@ def _table(part: Part) -> str:
         rows.append([*row, *(f"{values[time]:.3f}" for values in means.values())])
     lines = screen.table([[*row, ""] for row in rows], indent="")
     asked = [] if costs is None else [one for one in costs if not math.isnan(one)]
-    return f"{lines}\nmean: {sum(asked) / len(asked):.4f} nats/token" if asked else lines
+    unit = " nats/token" if part.cost == "nats" else ""
+    return f"{lines}\nmean: {sum(asked) / len(asked):.4f}{unit}" if asked else lines
 
 
 def _document(run: Run, looked: Looked) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _document(run: Run, looked: Looked) -> dict[str, Any]:
         {
             "ids": part.ids,
             "tokens": part.tokens,
-            "nats": part.nats,
+            part.cost: part.nats,
             "said": part.said or None,
             "record": part.record,
         }
@@ -213,14 +214,15 @@ def _save(looked: Looked, out: Path) -> None:
         arrays: dict[str, Any] = {}
         for part in looked.parts:
             begin = f"{part.name}/" if part.name else ""
-            head = {"ids": part.ids, "tokens": np.array(part.tokens), "nats": part.nats}
+            head = {"ids": part.ids, "tokens": np.array(part.tokens), part.cost: part.nats}
             arrays |= {
                 f"{begin}{name}": np.asarray(one) for name, one in head.items() if one is not None
             }
             arrays |= {path: values.cpu().numpy() for path, values in part.record.items()}
         save_arrays(out, arrays)
         return
-    columns: dict[str, list[Any]] = {"part": [], "time": [], "token": [], "nats": []}
+    cost = looked.parts[-1].cost
+    columns: dict[str, list[Any]] = {"part": [], "time": [], "token": [], cost: []}
     paths = [(path, values) for part in looked.parts for path, values in part.record.items()]
     columns |= {f"{path}.{k}": [] for path, values in paths for k in range(values.shape[1])}
     for part in looked.parts:
@@ -229,7 +231,7 @@ def _save(looked: Looked, out: Path) -> None:
             "part": [part.name] * steps,
             "time": list(range(steps)),
             "token": part.tokens,
-            "nats": [None] * steps if part.nats is None else [float(one) for one in part.nats],
+            cost: [None] * steps if part.nats is None else [float(one) for one in part.nats],
         }
         for path, values in part.record.items():
             known |= {f"{path}.{k}": row for k, row in enumerate(values.T.tolist())}
