@@ -221,12 +221,7 @@ class Completer:
 
     def notes(self, prefix: str) -> list[str]:
         """What to tell about a prefix: the characters or words that the model does not know."""
-        unknown = self.tokenizer.unknowns(prefix)
-        if not unknown:
-            return []
-        shown = ", ".join(repr(display(unit)) for unit in unknown[:_LISTED])
-        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-        return [f"not in the model's vocabulary, read as unknown: {shown}{more}"]
+        return notes_of(self.tokenizer, prefix)
 
     def _without_unknown(self, options: SamplingOptions) -> SamplingOptions:
         unknown = self.tokenizer.unknown_id
@@ -237,6 +232,16 @@ class Completer:
     def _trims(self, prefix: str) -> bool:
         """Whether the prefix ends in the space that the first new word would bring."""
         return self.tokenizer.kind == "word" and prefix[-1:].isspace()
+
+
+def notes_of(tokenizer: Tokenizer, text: str) -> list[str]:
+    """What to tell about a text: the characters or words that a tokenizer does not know."""
+    unknown = tokenizer.unknowns(text)
+    if not unknown:
+        return []
+    shown = ", ".join(repr(display(unit)) for unit in unknown[:_LISTED])
+    more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
+    return [f"not in the model's vocabulary, read as unknown: {shown}{more}"]
 
 
 def ranked(completions: Sequence[Completion]) -> list[Completion]:

@@ -239,6 +239,9 @@ def test_inspect_read(gatewise: Any, trained: Path, run: Path) -> None:
     assert called.status == 0, called.err
     found = json.loads(called.out)
     assert found["text"] == "series south"
+    assert len(found["cost"]) == len(found["tokens"])
+    assert "nats" not in found
+    assert "nats" not in gatewise(*words).out
     assert len(found["tokens"]) == len(found["said"]) == len(found["record"]["layers.0.c"])
     assert "the first of 2 series" in gatewise(*words).err
     assert "--number: expected 1 to 2" in gatewise(*words, "--number", "3").line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,23 @@ def test_the_table_data_and_picture(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--text", "short"], "expected a text of at least 402 tokens for 200 lags"),
+        (["--text", "self"], "expected a text of at least 402 tokens for 200 lags"),
         (["--text", "TEXT", "--lags", "0"], "--lags: expected a whole number of 1 or more"),
         (["--text", "TEXT", "--lags", "3", "--wrt", "z"], "--wrt: expected one of h, c, state"),
         (["--text", "TEXT", "--lags", "3", "--layer", "4"], "--layer: expected"),
+        (
+            ["--text", "TEXT", "--lags", "3", "--engine", "compiled"],
+            "--engine: gradients by a state",
+        ),
+        (["RUN", "RUN", "--text", "TEXT", "--lags", "3"], "RUNS: expected each once"),
         (["--text", "TEXT", "--out", "x.csv"], "--out: expected a file of .npz"),
     ],
 )
 def test_bad_input_is_one_clear_line(
     gatewise: Any, trained: Path, text: Path, words: list[str], said: str
 ) -> None:
-    given = [str(text) if word == "TEXT" else word for word in words]
+    names = {"TEXT": str(text), "RUN": str(trained)}
+    given = [names.get(word, word) for word in words]
     called = gatewise("inspect", "gradients", trained, *given)
     assert called.status == 2
     assert said in called.line
@@ -97,6 +104,8 @@ def test_watching_gradients_in_training(gatewise: Any, text: Path, tmp_path: Pat
     called = gatewise(*words, "20", "--out", watched, "--watch", "gradients")
     assert called.status == 0, called.err
     assert called.err.count("the cost looks back") <= 1
+    with open(watched / "gradients.jsonl", "a") as file:
+        file.write('{"step": 30, "nor')  # what a kill leaves
     again = gatewise(
         "train", "lm", text, "--out", watched, "--resume", "--steps", "40", "--watch", "gradients"
     )
@@ -132,6 +141,19 @@ def test_a_warning_says_what_to_do(text: Path, tmp_path: Path) -> None:
             watcher.logged({"kind": "train", "step": step, "gradient_norm": 0.5})
         assert len(said) == 1
         assert words in said.pop()
+    with torch.no_grad():
+        weight.fill_(math.nan)
+    other = GradientWatcher(learner, tmp_path, 1.0, said.append)
+    other.logged({"kind": "train", "step": 3, "gradient_norm": math.nan})
+    assert "no finite numbers" in said.pop()
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    lines = (tmp_path / "gradients.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1], parse_constant=refused)
+    assert (last["step"], last["gradient_norm"], last["clipped"]) == (3, None, False)
+    assert None in last["norms"]
 
 
 def test_fading(gatewise: Any, trained: Path, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_the_verb_of_directions(gatewise: Any, trained: Path, tmp_path: Path) ->
     words = ("inspect", "direction", trained, "--toward", ones, "--away", others)
     called = gatewise(*words, "--strengths", "0.5,2", "--prompt", "x = ", "--save", saved, "--json")
     assert called.status == 0, called.err
+    assert "note: not in the model's vocabulary, read as unknown: '0'" in called.err
     found = json.loads(called.out)
     assert [row["strength"] for row in found["rows"]] == [0, 0.5, 2]
     assert all(row["text"].startswith("x = ") for row in found["rows"])
@@ -105,6 +106,7 @@ def test_the_verb_of_directions(gatewise: Any, trained: Path, tmp_path: Path) ->
         (("--strengths", "nan"), "--strengths: expected finite numbers"),
         (("--name", "layers.0.q"), "unknown path"),
         (("--where", "first"), "--where"),
+        (("--time", "90"), "time= is out of range: expected below 14"),
     ):
         called = gatewise(*words, *extra)
         assert called.status in (1, 2)
@@ -116,7 +118,8 @@ def test_the_verb_of_directions(gatewise: Any, trained: Path, tmp_path: Path) ->
 
 
 def test_the_verb_of_the_lens(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:
-    saved = tmp_path / "lens.npz"
+    saved, late = tmp_path / "lens.npz", tmp_path / "late.json"
+    late.write_text(gw.Control.off("o", time=[90]).to_json(), encoding="utf-8")
     words = ("inspect", "lens", trained, PROMPT)
     called = gatewise(*words, "--fit", text, "--out", saved, "--json")
     assert called.status == 0, called.err
@@ -134,6 +137,10 @@ def test_the_verb_of_the_lens(gatewise: Any, trained: Path, text: Path, tmp_path
         (("--out", saved), "exists"),
         (("--out", tmp_path / "lens.txt"), ".npz"),
         (("--fit", "too short"), "to fit the lens on"),
+        (("--gate", "h"), "unknown gate 'h': expected one of f, g, i, o"),
+        (("--top", "9999"), "--top: expected a whole number from 1 to"),
+        (("--engine", "step"), "unknown engine 'step'"),
+        (("--control", late), "time= is out of range: expected below 13"),
     ):
         called = gatewise(*words, *extra)
         assert called.status in (1, 2)

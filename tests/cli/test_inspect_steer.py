@@ -79,6 +79,12 @@ def test_a_sweep_and_a_saved_control(gatewise: Any, trained: Path, tmp_path: Pat
         (["--do", "off", "--name", "o", "--units", "64"], "64"),
         (["--do", "off", "--name", "o", "--layer", "3"], "layer"),
         (["--control", "FILE", "--do", "off"], "leave --do out"),
+        (["--control", "FILE", "--units", "3"], "leave --units out"),
+        (["--do", "set", "--name", "f", "--value", "nan"], "--value: expected a finite number"),
+        (["--do", "set", "--name", "f", "--sweep", "0,inf"], "--sweep: expected finite numbers"),
+        (["--do", "off", "--name", "o", "--units", "64:"], "selects none of 64 units of o"),
+        (["--do", "off", "--name", "o", "--time", "5"], "time= is out of range: expected below 5"),
+        (["--do", "off", "--name", "o", "--time", "9:"], "time= of a control selects none of 5"),
     ],
 )
 def test_wrong_use_is_one_clear_line(

@@ -66,6 +66,14 @@ def test_half_life_and_saturation() -> None:
     gate = np.full((50, 3), [0.5, 0.5**0.1, 1.0], np.float32)
     assert insight.half_life(gate)[:2].tolist() == pytest.approx([1.0, 10.0], rel=1e-5)
     assert insight.half_life(gate)[2] > 1e6
+    for cell, expected in (
+        ("lstm", ("f", True)),
+        ("gru", ("z", True)),
+        ("mingru", ("z", False)),
+        ("slstm", None),
+        ("rnn_tanh", None),
+    ):
+        assert insight.keeping(gw.cells.find(cell).law) == expected
     low, high = insight.saturation(np.array([[0.05, 0.95], [0.5, 0.99]]))
     assert low.tolist() == [0.5, 0.0]
     assert high.tolist() == [0.0, 1.0]
@@ -120,6 +128,9 @@ def test_a_planted_unit_is_found_and_its_worth_is_where_it_acts(run: Any) -> Non
         assert (other.inside, other.outside) == pytest.approx((0.0, 0.0), abs=1e-6)
         own = insight.worth(run, text, where, [("layers.1.h", 2)], plain)
         assert own.inside != 0.0
+        only_last = np.arange(len(text)) == len(text) - 1
+        with pytest.raises(DataError, match="found 0 of 359 with it before the last"):
+            insight.worth(run, text, only_last, [("layers.1.h", 2)], plain)
     finally:
         model.load_state_dict(saved)
 
@@ -130,7 +141,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     assert "at 0: nats inside" in called.out
     assert "the first 3 together" in called.out
     assert "all units of layers.0.c together" in called.out
-    gates = gatewise("inspect", "units", trained, text)
+    gates = gatewise("inspect", "units", trained, text, "--dtype", "bfloat16")
     assert "half of it is forgotten in" in gates.out
     out = tmp_path / "u.npz"
     words = ("inspect", "units", trained, text, "--record", "f", "--characters", "90")
@@ -147,6 +158,7 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
         (["--follow", "/zzz/"], "expected tokens with it and without, found 0 of"),
         (["--follow", "/(/"], "--follow: expected a regular expression"),
         (["--record", "z"], "unknown"),
+        (["--engine", "step"], "unknown engine 'step'"),
         (["--top", "0"], "--top: expected a whole number of 1 or more"),
         (["--out", "a.csv"], "--out: expected a file of .npz"),
     ],
@@ -157,6 +169,20 @@ def test_bad_input_is_one_clear_line(
     called = gatewise("inspect", "units", trained, text, *words)
     assert called.status == 2
     assert said in called.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("mingru", "layers.0.z: half of it is forgotten in"), ("rnn_tanh", "no gates")],
+)
+def test_what_cells_without_a_forget_gate_keep(
+    gatewise: Any, text: Path, tmp_path: Path, cell: str, said: str
+) -> None:
+    words = ("--preset", "tiny", "--cell", cell, "--steps", "1", "--out", tmp_path / "run")
+    assert gatewise("train", "lm", text, *words).status == 0
+    called = gatewise("inspect", "units", tmp_path / "run", text)
+    assert called.status == (0 if cell == "mingru" else 2)
+    assert said in called.out + called.err
 
 
 def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> None:
@@ -176,6 +202,8 @@ def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_p
         assert saved["layers.0.h/change"].shape == (64,)
     for extra, said in (
         (["--record", "h"], "unknown path 'h'"),
+        (["--record", "layers.0.h,layers.9.h"], "unknown path 'layers.9.h'"),
+        (["--value", "nan"], "--value: expected a finite number, found nan"),
         (["--follow", "braces"], "unknown mark 'braces'"),
         (["--follow", "/zzz/"], "with the mark and without, found 0"),
         (["--characters", "1"], "--characters"),

@@ -128,7 +128,10 @@ def test_a_text_coloured_by_a_unit(
     assert painted.count("\x1b[38;2;0;0;0;48;2;") == 9
     for given, said in (("layers.0.c", "expected a path and a number"), ("c:1", "a whole path")):
         assert said in gatewise("inspect", "read", trained, "a", "--unit", given).err
-    assert "a unit from 0 to 63" in gatewise(*words[:4], "--unit", "layers.0.c:64").err
+    called = gatewise(*words[:4], "--unit", "layers.0.c:64", "--out", tmp_path / "x.npz")
+    assert "a unit from 0 to 63" in called.line
+    assert not called.out
+    assert not (tmp_path / "x.npz").exists()
     assert "expected --unit" in gatewise(*words[:4], "--html", tmp_path / "x.html").line
 
 

@@ -241,3 +241,4 @@ def test_inspect_read(gatewise: Any, run: Path) -> None:
     values = reading.record["words.layers.0.f"][:, 0]
     torch.testing.assert_close(torch.tensor(found["record"]["words.layers.0.f"]), values)
     assert "characters" in called.err
+    assert "expected lines to read, found none in ''" in gatewise("inspect", "read", run, "").line

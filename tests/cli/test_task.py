@@ -137,6 +137,11 @@ def test_inspect_read(solved: Path, gatewise: Any, tmp_path: Path) -> None:
     assert found["tokens"] == run.task.shown(batch, 0)[0]
     assert found["said"][-1].endswith(")")
     assert "(asked: " in found["said"][-1]
+    called = gatewise("inspect", "read", solved, "3", "--number", "2")
+    assert "--number: a run of 'task' reads what is given as one" in called.line
+    echo = tmp_path / "echo"
+    assert gatewise("train", "task", "echo", "--out", echo, "--steps", "1", *FEW[:2]).status == 0
+    assert "expected 1: rows of echo go on" in gatewise("inspect", "read", echo, "2").line
     for given in ("0", "x"):
         assert (
             "expected the number of a test sequence"

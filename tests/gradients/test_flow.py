@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -86,13 +87,40 @@ def test_any_cell(cell: str) -> None:
     torch.testing.assert_close(found, shifted(net, x, squares, "h"), rtol=1e-9, atol=1e-12)
 
 
-def test_costs_that_look_at_other_steps() -> None:
+@pytest.mark.parametrize("wrt", ["h", "c", "state"])
+def test_a_projected_h_is_what_the_next_step_reads(wrt: str) -> None:
+    net = gw.nn.LSTM(WIDTH, 6, proj_size=2, dtype=torch.float64)
+    x = torch.randn(5, 1, WIDTH, dtype=torch.float64)
+    h, c, kept = torch.zeros(1, 2).double(), torch.zeros(1, 6).double(), []
+    for step in x:
+        total = step @ net.weight_ih_l0.T + h @ net.weight_hh_l0.T + net.bias_ih_l0 + net.bias_hh_l0
+        i, f, g, o = total.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = (o.sigmoid() * c.tanh()) @ net.weight_hr_l0.T
+        kept.append({"h": [h], "c": [c], "state": [h, c]})
+    expected = torch.zeros(5, 5, dtype=torch.float64)
+    for t in range(5):
+        for k in range(t + 1):
+            cost = kept[t]["h"][0].square().sum()
+            grads = torch.autograd.grad(
+                cost, kept[k][wrt], retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            expected[t, k] = torch.cat(grads, 1).norm()
+    found = gradients.flow(net, x, squares, wrt=wrt)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+    cell = gw.cells.LSTM(WIDTH, 6, proj_size=2, dtype=torch.float64)
+    cell.load_state_dict({name[:-3]: value for name, value in net.state_dict().items()})
+    torch.testing.assert_close(gradients.flow(cell, x, squares, wrt=wrt), found)
+
+
+@pytest.mark.parametrize("share", [1.0, 1e-5])
+def test_costs_that_look_at_other_steps(share: float) -> None:
     net = gw.cells.LSTM(WIDTH, H, dtype=torch.float64)
     x = torch.randn(T, B, WIDTH, dtype=torch.float64)
 
     def around(y: Tensor) -> Tensor:  # each cost sees the step before and the one after
         total = squares(y)
-        return torch.roll(total, 1, 0) + torch.roll(total, -1, 0)
+        return total + share * (torch.roll(total, 1, 0) + torch.roll(total, -1, 0))
 
     found = gradients.flow(net, x, around)
     torch.testing.assert_close(found, shifted(net, x, around, "h"), rtol=1e-10, atol=1e-14)
@@ -118,6 +146,21 @@ def test_a_start_state_and_training_mode_are_left_alone() -> None:
     assert not torch.equal(found, gradients.flow(net, x, squares))
 
 
+def test_what_has_nearly_vanished_is_no_zero_in_single_precision() -> None:
+    cell = gw.cells.RNN(1, 2)
+    with torch.no_grad():
+        for weight in cell.parameters():
+            weight.zero_()
+        cell.weight_hh.copy_(0.01 * torch.eye(2))
+    x = torch.zeros(16, 1, 1)
+    found = gradients.lag_profile(cell, x, lambda y: y.sum(2))
+    expected = 2**0.5 * 0.01 ** torch.arange(16, dtype=torch.float64)  # to 1e-30
+    torch.testing.assert_close(found.norms.double(), expected, rtol=1e-5, atol=0)
+    row = gradients.flow(cell, x, lambda y: y.sum(2))[-1]
+    torch.testing.assert_close(row.flip(0), found.norms, rtol=1e-5, atol=0)
+    assert found.decay() == pytest.approx(math.log(0.01), rel=1e-6)
+
+
 def test_by_lag_and_what_is_said_of_a_profile() -> None:
     matrix = torch.tensor([[4.0, 0, 0], [2, 4, 0], [1, 2, 4]])
     norms = gradients.by_lag(matrix)
@@ -139,9 +182,12 @@ def test_what_is_wrong_is_said() -> None:
         gradients.flow(net, x, squares, layer=1)
     with pytest.raises(ShapeError, match="a cost for each step and column"):
         gradients.flow(net, x, lambda y: y.sum())
-    with pytest.raises(ShapeError, match="at least one step"):
-        gradients.flow(net, x[:0], squares)
-    with pytest.raises(ShapeError, match="constants"):
-        gradients.flow(net, x, lambda y: torch.zeros(T, B))
+    for empty in (x[:0], x[:, :0]):
+        with pytest.raises(ShapeError, match="at least one step and one column"):
+            gradients.flow(net, empty, squares)
+    for look in (gradients.flow, gradients.lag_profile):
+        for one in (net, gw.nn.GRU(WIDTH, H, bidirectional=True)):
+            with pytest.raises(ShapeError, match="constants"):
+                look(one, x, lambda y: torch.zeros(T, B))
     with pytest.raises(OptionError, match=r"run\.model\.stack"):
         gradients.flow(torch.nn.LSTM(WIDTH, H), x, squares)  # type: ignore[arg-type]

@@ -72,6 +72,18 @@ def test_a_jacobian_is_that_of_autograd(kind: str) -> None:
     torch.testing.assert_close(found[0], expected, rtol=1e-10, atol=1e-12)
 
 
+def test_weights_of_half_precision() -> None:
+    net = gw.nn.LSTM(3, 4)
+    x = torch.randn(6, 1, 3)
+    small, rounded = gw.nn.LSTM(3, 4).bfloat16(), x.bfloat16()
+    small.load_state_dict(net.state_dict())
+    for look in (
+        lambda *two: gradients.lyapunov(*two).values,
+        lambda *two: gradients.spectra(*two).singular,
+    ):
+        torch.testing.assert_close(look(small, rounded), look(net, x), rtol=0.1, atol=0.1)
+
+
 def test_what_is_wrong_is_said() -> None:
     x = torch.randn(5, 1, 3)
     with pytest.raises(OptionError, match="one direction"):

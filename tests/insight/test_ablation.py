@@ -68,6 +68,8 @@ def test_what_is_wrong_is_said(run: Any) -> None:
         ablate(run, TEXT, "layers.0.h", units=[6])
     with pytest.raises(OptionError, match="batch: expected"):
         ablate(run, TEXT, "layers.0.h", batch=0)
+    with pytest.raises(OptionError, match="value: expected a finite number, found nan"):
+        ablate(run, TEXT, "layers.0.h", value=float("nan"))
     with pytest.raises(DataError, match="at least two tokens, found 1"):
         ablate(run, "a", "layers.0.h")
     with pytest.raises(DataError, match="with the mark and without, found 0 of 149"):

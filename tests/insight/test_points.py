@@ -9,7 +9,7 @@ import torch
 
 import gatewise as gw
 from gatewise.errors import DataError, OptionError, ShapeError
-from gatewise.insight import principal_plane, slow_points
+from gatewise.insight import points, principal_plane, slow_points
 
 
 @gw.cell
@@ -45,6 +45,18 @@ def test_two_attractors_and_the_saddle_between_them() -> None:
     assert found.unstable[order].tolist() == [0, 1, 0]
 
 
+def test_points_looked_at_one_by_one_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = gw.nn.LSTM(2, 3, num_layers=2, dtype=torch.float64)
+    state = (torch.randn(2, 4, 3).double(), torch.randn(2, 4, 3).double())
+    x = torch.zeros(2, dtype=torch.float64)
+    whole = slow_points(net, x, state, steps=20, tolerance=9, apart=0)
+    monkeypatch.setattr(points, "_ROOM", 1)
+    single = slow_points(net, x, state, steps=20, tolerance=9, apart=0)
+    assert len(whole) == 4
+    torch.testing.assert_close(single.states, whole.states)
+    torch.testing.assert_close(single.eigenvalues.abs(), whole.eigenvalues.abs())
+
+
 def test_states_of_several_layers_and_no_slow_point() -> None:
     net = gw.nn.LSTM(2, 3, num_layers=2, dtype=torch.float64)
     state = (torch.randn(2, 4, 3).double(), torch.randn(2, 4, 3).double())
@@ -57,6 +69,7 @@ def test_states_of_several_layers_and_no_slow_point() -> None:
     nothing = slow_points(net, torch.zeros(2, dtype=torch.float64), state, steps=1, tolerance=1e-30)
     assert len(nothing) == 0
     assert nothing.unstable.tolist() == []
+    assert nothing.eigenvalues.dtype == torch.complex128
 
 
 def test_the_plane_in_which_states_lie() -> None:
@@ -75,6 +88,14 @@ def test_what_is_wrong_is_said() -> None:
         slow_points(cell, torch.zeros(2), torch.zeros(1, 3), tolerance=0)
     with pytest.raises(OptionError, match="one direction"):
         slow_points(gw.nn.GRU(2, 3, bidirectional=True), torch.zeros(2), torch.zeros(2, 1, 3))
+    with pytest.raises(DataError, match="states to begin at, found none"):
+        slow_points(cell, torch.zeros(2), torch.zeros(0, 3))
+    with pytest.raises(ShapeError, match=r"expected starts as states of columns.* found \(3,\)"):
+        slow_points(cell, torch.zeros(2), torch.zeros(3))
+    with pytest.raises(ShapeError, match=r"found \(1, 3\) of torch.int64"):
+        slow_points(cell, torch.zeros(2), torch.zeros(1, 3, dtype=torch.int64))
+    with pytest.raises(ShapeError, match=r"expected states \(n, S\), found \(4, 2, 3\)"):
+        principal_plane(torch.zeros(4, 2, 3))
     with pytest.raises(DataError, match="at least two states"):
         principal_plane(torch.zeros(1, 3))
     with pytest.raises(OptionError, match="dimensions: expected 1 to 2"):
@@ -93,5 +114,12 @@ def test_paths_are_drawn() -> None:
         assert by_time.axes[0].get_xlabel().startswith("component, ")
         by_class = paths(plane, states, classes=["a", "b", "a", "b"])
         assert [text.get_text() for text in by_class.axes[0].get_legend().texts] == ["a", "b"]
+    many = paths(plane, torch.randn(12, 10, 5), classes=list("0123456789")).axes[0].get_legend()
+    looks = {(line.get_color(), line.get_linestyle()) for line in many.get_lines()}
+    assert len(looks) == 10
+    with pytest.raises(ShapeError, match="a class for each of 4 sequences, found 3"):
+        paths(plane, states, classes=["a", "b", "a"])
+    with pytest.raises(ShapeError, match=r"expected states \(T, B, S\), found \(48, 5\)"):
+        paths(plane, states.flatten(0, 1))
     with pytest.raises(OptionError, match="2 or 3 dimensions"):
         paths(principal_plane(states.flatten(0, 1), 4), states)

@@ -129,6 +129,18 @@ def test_only_the_steps_that_count_are_in_the_cost(task: str) -> None:
     )
 
 
+def test_targets_are_not_rounded_under_autocast() -> None:
+    made = learner("adding", "24")
+    batch = made.batch(0, 0)
+    _, targets, mask, _ = MemoryBatch(*batch.inputs)
+    with torch.no_grad():
+        made.model.decoder.weight.zero_()
+        made.model.decoder.bias.fill_(1.0)  # what bfloat16 holds exactly
+        with torch.autocast("cpu", torch.bfloat16):
+            found = made.loss(batch, None)
+    assert found.nats.item() == pytest.approx((targets[mask] - 1).square().mean().item(), rel=1e-6)
+
+
 def test_the_echo_carries_its_state_and_begins_anew_with_an_epoch() -> None:
     made = learner("echo")
     first, second, again = made.batch(0, 0), made.batch(0, 1), made.batch(1, 0)

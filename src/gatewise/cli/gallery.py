@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.cli.saving import check_new, new_text
-from gatewise.errors import OptionError
 from gatewise.metrics.ratings import LEVELS
 
 _PIXELS = 240
@@ -52,8 +51,6 @@ class Card:
 def check(path: Path) -> None:
     """Refuse what cannot be written, before anything is computed."""
     check_new(path, "--html")
-    if not path.parent.is_dir():
-        raise OptionError(f"--html: {path.parent} is no folder to write {path.name} into")
 
 
 def write(path: Path, title: str, cards: Sequence[Card]) -> None:

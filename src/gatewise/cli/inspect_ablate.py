@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, given_text, marked
-from gatewise.cli.options import Json
+from gatewise.cli.inspecting import check_least, given_text, marked, say_unknown
+from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, new_text, save_arrays
+from gatewise.errors import OptionError, unknown
 
 if TYPE_CHECKING:
     from gatewise.insight import Ablation
@@ -52,6 +53,7 @@ def inspect_ablate(
     check_least(top=(top, 1), characters=(characters, 2))
     opened = open_run(run, opening, "read")
     given = given_text(text, characters)
+    say_unknown(opened, given)
     found = _ablated(opened, given, _paths(opened, record), follow, value, opening.engine)
     if out is not None:
         _save(found, out)
@@ -63,7 +65,12 @@ def inspect_ablate(
 
 
 def _paths(run: LanguageRun, record: str) -> list[str]:
+    """What is asked for, each looked up before the first is measured."""
     asked = [name.strip() for name in record.split(",") if name.strip()]
+    names = run.model.stack.names()
+    for path in asked:
+        if path not in names:
+            raise unknown("path", path, names)
     return asked or [f"layers.{layer}.h" for layer in range(run.model.stack.num_layers)]
 
 
@@ -79,10 +86,15 @@ def _ablated(
 
     where = None if follow is None else marked(run, run.tokenizer.encode(text), follow)
     found = []
-    for path in paths:
-        told = _Told(path)
-        found.append(ablate(run, text, path, value=value, where=where, engine=engine, told=told))
-        told.end()
+    try:
+        for path in paths:
+            told = _Told(path)
+            found.append(
+                ablate(run, text, path, value=value, where=where, engine=engine, told=told)
+            )
+            told.end()
+    except OptionError as error:
+        raise with_flag_names(error, ("value",)) from None
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, decimals, indices
+from gatewise.cli.inspecting import check_least, check_times, decimals, indices, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run, prompt_text
 from gatewise.cli.saving import check_new, new_text
@@ -68,6 +68,11 @@ def inspect_direction(
 
     found = direction(opened, ones, others, name, where=where, engine=opening.engine)
     written = None if prompt is None else prompt_text(prompt) or ""
+    longest = max(len(opened.tokenizer.encode(one)) for one in (*ones, *others))
+    if written is not None:
+        longest = max(longest, len(opened.tokenizer.encode(written)) + max_tokens)
+    check_times(found.control(time=places), longest)
+    say_unknown(opened, "".join((*ones, *others, written or "")))
     rows = [
         _row(opened, found, strength, places, (ones, others), written, max_tokens, opening)
         for strength in (0.0, *(one for one in values if one))

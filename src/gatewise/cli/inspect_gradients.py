@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
-from gatewise.cli.inspecting import given_text
+from gatewise.cli.inspecting import given_text, say_unknown
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, open_run
 from gatewise.cli.saving import check_new, save_arrays
@@ -58,11 +58,19 @@ def inspect_gradients(
     if plot is not None:
         plots.check(plot)
     check_new(out, endings=(".npz",))
+    if opening.engine not in ("auto", "reference"):
+        raise OptionError(
+            "--engine: gradients by a state are those of the reference engine; leave it out"
+        )
     given = given_text(text)
     found: dict[str, Sensitivity] = {}
     options = (lags, windows, layer, wrt, exponents, spectrum)
     for path in runs:
-        name = path.name if path.name not in found else str(path)
+        name = path.name or path.resolve().name
+        if name in found:  # another folder of that name
+            name = str(path)
+        if name in found:
+            raise OptionError(f"RUNS: expected each once, found {path} twice")
         found |= _measured(
             name, path, opening, given, dict(zip(_FLAGS, options, strict=True)), before
         )
@@ -87,6 +95,7 @@ def _measured(
     from gatewise.insight import sensitivity, untrained
 
     opened = open_run(path, opening, "read")
+    say_unknown(opened, text)
     try:
         found = {name: sensitivity(opened, text, **options)}
         if before:
@@ -113,9 +122,14 @@ def _table(found: Mapping[str, Sensitivity]) -> str:
     rows.append(["mean lag", *(f"{one.profile.mean_lag:.1f}" for one in found.values())])
     rows += _dynamics(found)
     what = "the whole state" if first.wrt == "state" else first.wrt
-    head = f"|d cost[t] / d {what}[t - lag]| of layer {first.layer}, in nats, mean of "
-    counts = sorted({one.windows for one in found.values()})
-    return f"{head}{', '.join(map(str, counts))} places\n{screen.table(rows, indent='')}"
+    layers = _several(one.profile.layer for one in found.values())
+    counts = _several(one.windows for one in found.values())
+    head = f"|d cost[t] / d {what}[t - lag]| of layer {layers}, in nats, mean of {counts} places"
+    return f"{head}\n{screen.table(rows, indent='')}"
+
+
+def _several(values: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(values))))
 
 
 def _dynamics(found: Mapping[str, Sensitivity]) -> list[list[str]]:

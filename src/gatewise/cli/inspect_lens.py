@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, given_text
-from gatewise.cli.options import Json
+from gatewise.cli.inspecting import check_least, check_times, given_text, say_unknown
+from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import (
     ControlFile,
     Opening,
@@ -20,6 +20,7 @@ from gatewise.cli.runs import (
     read_control,
 )
 from gatewise.cli.saving import check_new, save_arrays
+from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
     from gatewise.insight import Fitted, Lens, Said
@@ -56,9 +57,16 @@ def inspect_lens(
     opened = open_run(run, opening, "read")
     from gatewise import insight
 
-    read = prompt_text(text) or ""
-    fitted = None if fit is None else insight.fit(opened, given_text(str(fit), MOST))
-    found = insight.lens(opened, read, top=top, control=acting, gate=gate, fitted=fitted)
+    read, engine = prompt_text(text) or "", opening.engine
+    check_times(acting, len(opened.tokenizer.encode(read)))
+    fitted = None if fit is None else insight.fit(opened, given_text(str(fit), MOST), engine=engine)
+    try:
+        found = insight.lens(
+            opened, read, top=top, control=acting, gate=gate, fitted=fitted, engine=engine
+        )
+    except OptionError as error:
+        raise with_flag_names(error, ("top",)) from None
+    say_unknown(opened, read)
     for note in found.notes:
         screen.say(f"note: {note}")
     if out is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, numbers
+from gatewise.cli.inspecting import check_least, numbers, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run, prompt_text
 from gatewise.cli.saving import check_new, new_text
@@ -62,11 +62,11 @@ def inspect_patch(
     opened = open_run(run, opening, "generate")
     from gatewise.insight import patch
 
-    text = prompt_text(prompt) or ""
+    text, source = prompt_text(prompt) or "", prompt_text(other) or ""
     rows = patch(
         opened,
         text,
-        prompt_text(other) or "",
+        source,
         paths=paths,
         at=at,
         taken=taken,
@@ -74,6 +74,7 @@ def inspect_patch(
         max_tokens=max_tokens,
         engine=opening.engine,
     )
+    say_unknown(opened, text + source)
     if save is not None and rows[-1].control is not None:
         with new_text(save) as file:
             file.write(rows[-1].control.to_json() + "\n")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
+from gatewise.cli.inspecting import check_times
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     ControlFile,
@@ -83,14 +84,16 @@ def inspect_read(
     wanted = Record(*names) if names else None
     looked = look(opened, Asked(text, number, wanted, acting, opening.engine))
     say_notes(looked.notes)
+    check_times(acting, max(len(part.tokens) for part in looked.parts))
+    coloured = None if place is None else _coloured(looked, place)
     if out is not None:
         _save(looked, out)
     if json:
         screen.out_json(_document(opened, looked))
     else:
         screen.out("\n".join(_table(part) for part in looked.parts))
-    if place is not None:
-        _colour(looked, place, html, on_screen=not json)
+    if coloured is not None:
+        _colour(*coloured, html, on_screen=not json)
     if plot is not None:
         _draw(looked, place if not record.strip() else None, plot)
     return 0
@@ -135,10 +138,8 @@ def _place(unit: str) -> tuple[str, int]:
     return path, int(number)
 
 
-def _colour(looked: Looked, place: tuple[str, int], html: Path | None, on_screen: bool) -> None:
-    """The text coloured by a unit: on a terminal, into a page."""
-    from gatewise.insight.colours import page, terminal
-
+def _coloured(looked: Looked, place: tuple[str, int]) -> tuple[Part, list[float], str]:
+    """What is coloured, the unit's values along it, and its name; OptionError if there is no such unit."""
     path, number = place
     part = next((one for one in looked.parts if path in one.record), None)
     if part is None:
@@ -149,19 +150,27 @@ def _colour(looked: Looked, place: tuple[str, int], html: Path | None, on_screen
         raise OptionError(
             f"--unit: expected a unit from 0 to {units - 1} of {path}, found {number}"
         )
-    values = part.record[path][:, number].tolist()
+    return part, part.record[path][:, number].tolist(), f"{path}, unit {number}"
+
+
+def _colour(
+    part: Part, values: list[float], title: str, html: Path | None, on_screen: bool
+) -> None:
+    """The text coloured by a unit: on a terminal, into a page."""
+    from gatewise.insight.colours import page, terminal
+
     if on_screen and screen.is_terminal() and not os.environ.get("NO_COLOR"):
         screen.out(terminal([screen.visible(piece) for piece in part.pieces], values))
     if html is not None:
         with new_text(html) as file:
-            file.write(page(part.pieces, values, f"{path}, unit {number}"))
+            file.write(page(part.pieces, values, title))
         screen.say(f"written: {html}")
 
 
 def _table(part: Part) -> str:
     """A line for each step: what was read, its cost, what the model says, the mean of each gate."""
     means = {path: values.mean(-1).tolist() for path, values in part.record.items()}
-    head = [*(["nats"] if part.nats is not None else []), *(["says"] if part.said else [])]
+    head = [*([part.cost] if part.nats is not None else []), *(["says"] if part.said else [])]
     rows = [[part.name, "token", *head, *means]]
     costs = None if part.nats is None else [float(one) for one in part.nats]
     for time, token in enumerate(part.tokens):
@@ -173,7 +182,8 @@ def _table(part: Part) -> str:
         rows.append([*row, *(f"{values[time]:.3f}" for values in means.values())])
     lines = screen.table([[*row, ""] for row in rows], indent="")
     asked = [] if costs is None else [one for one in costs if not math.isnan(one)]
-    return f"{lines}\nmean: {sum(asked) / len(asked):.4f} nats/token" if asked else lines
+    unit = " nats/token" if part.cost == "nats" else ""
+    return f"{lines}\nmean: {sum(asked) / len(asked):.4f}{unit}" if asked else lines
 
 
 def _document(run: Run, looked: Looked) -> dict[str, Any]:
@@ -182,7 +192,7 @@ def _document(run: Run, looked: Looked) -> dict[str, Any]:
         {
             "ids": part.ids,
             "tokens": part.tokens,
-            "nats": part.nats,
+            part.cost: part.nats,
             "said": part.said or None,
             "record": part.record,
         }
@@ -204,14 +214,15 @@ def _save(looked: Looked, out: Path) -> None:
         arrays: dict[str, Any] = {}
         for part in looked.parts:
             begin = f"{part.name}/" if part.name else ""
-            head = {"ids": part.ids, "tokens": np.array(part.tokens), "nats": part.nats}
+            head = {"ids": part.ids, "tokens": np.array(part.tokens), part.cost: part.nats}
             arrays |= {
                 f"{begin}{name}": np.asarray(one) for name, one in head.items() if one is not None
             }
             arrays |= {path: values.cpu().numpy() for path, values in part.record.items()}
         save_arrays(out, arrays)
         return
-    columns: dict[str, list[Any]] = {"part": [], "time": [], "token": [], "nats": []}
+    cost = looked.parts[-1].cost
+    columns: dict[str, list[Any]] = {"part": [], "time": [], "token": [], cost: []}
     paths = [(path, values) for part in looked.parts for path, values in part.record.items()]
     columns |= {f"{path}.{k}": [] for path, values in paths for k in range(values.shape[1])}
     for part in looked.parts:
@@ -220,7 +231,7 @@ def _save(looked: Looked, out: Path) -> None:
             "part": [part.name] * steps,
             "time": list(range(steps)),
             "token": part.tokens,
-            "nats": [None] * steps if part.nats is None else [float(one) for one in part.nats],
+            cost: [None] * steps if part.nats is None else [float(one) for one in part.nats],
         }
         for path, values in part.record.items():
             known |= {f"{path}.{k}": row for k, row in enumerate(values.T.tolist())}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import given_text
+from gatewise.cli.inspecting import given_text, say_unknown
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.errors import DataError, OptionError
@@ -36,11 +36,18 @@ def inspect_search(
         Path, Parameter(help="The folder of what was read; made where there is none.")
     ],
     record: Annotated[
-        str, Parameter(help="The whole path of a gate or state, for a new index.")
-    ] = "layers.0.c",
+        str | None,
+        Parameter(
+            help="The whole path of a gate or state, for a new index. Default: layers.0.c (h of a cell without c)."
+        ),
+    ] = None,
     threshold: Annotated[
-        float, Parameter(help="Above it a unit is on, for a new index; of c, of tanh(c).")
-    ] = 0.3,
+        float | None,
+        Parameter(
+            help="Above it a unit is on, for a new index; of c, of tanh(c). Default: 0.3.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
     around: Annotated[
         int, Parameter(help="Tokens before and behind the span at which units must be off; 0: any.")
     ] = 0,
@@ -53,10 +60,11 @@ def inspect_search(
     from gatewise.insight import find, pattern_of
 
     opened = open_run(run, opening, "read")
+    say_unknown(opened, text)
     where = _span(opened, text, span)
-    found = _index(opened, data, index, record, threshold)
+    found = _index(opened, data, index, record, threshold, opening.engine)
     try:
-        pattern = pattern_of(opened, text, where, found, around=around)
+        pattern = pattern_of(opened, text, where, found, around=around, engine=opening.engine)
         began = time.perf_counter()
         places = find(found, pattern, least=least, top=top)
     except OptionError as error:
@@ -79,12 +87,24 @@ def _span(run: LanguageRun, text: str, span: str) -> tuple[int, int]:
         raise OptionError(
             f"--span: expected A:B or a piece of the text, found {screen.shown(span)!r}"
         )
-    ends = run.tokenizer.lengths(run.tokenizer.encode(text)).cumsum().tolist()
+    stop, tokenizer = at + len(span), run.tokenizer
+    if tokenizer.kind == "word":  # what it writes has spaces of its own
+        begin, end = (len(tokenizer.encode(text[:one])) for one in (at + 1, stop))
+        return max(0, begin - 1), end
+    ends = tokenizer.lengths(tokenizer.encode(text)).cumsum().tolist()
     begin = sum(end <= at for end in ends)
-    return begin, 1 + sum(end < at + len(span) for end in ends)
+    # behind the token that the piece ends in; bytes of one character are 1, 0, ... long
+    return begin, max(1 + sum(end < stop for end in ends), sum(end <= stop for end in ends))
 
 
-def _index(run: LanguageRun, data: list[str], folder: Path, record: str, threshold: float) -> Index:
+def _index(
+    run: LanguageRun,
+    data: list[str],
+    folder: Path,
+    record: str | None,
+    threshold: float | None,
+    engine: str,
+) -> Index:
     """The index in the folder, or a new one of the data."""
     from gatewise.insight import make_index, open_index
     from gatewise.insight.search import weights_of
@@ -97,15 +117,35 @@ def _index(run: LanguageRun, data: list[str], folder: Path, record: str, thresho
         found = open_index(folder)
         if found.weights != weights_of(run):
             raise DataError(f"{folder}: expected an index that this run made, found one of another")
+        _check_same(found, folder, record, threshold)
         return found
     if not data:
         raise OptionError(f"--index: {folder} is not there: expected files to read into it")
     text = "".join(given_text(one) for one in data)
+    say_unknown(run, text)
+    law = run.model.stack.directions()[0].law
+    path = record or f"layers.0.{'c' if 'c' in law.states else 'h'}"
+    above = 0.3 if threshold is None else threshold
     began = time.perf_counter()
-    found = make_index(run, text, folder, path=record, threshold=threshold)
+    try:
+        found = make_index(run, text, folder, path=path, threshold=above, engine=engine)
+    except OptionError as error:
+        raise with_flag_names(error, ("threshold",)) from None
     seconds = time.perf_counter() - began
     screen.say(f"read: {len(found):,} tokens in {seconds:.1f} s, kept in {folder}")
     return found
+
+
+def _check_same(found: Index, folder: Path, record: str | None, threshold: float | None) -> None:
+    """Raise OptionError if something else is asked for than an index holds."""
+    for flag, asked, has in (
+        ("--record", record, found.path),
+        ("--threshold", threshold, found.threshold),
+    ):
+        if asked is not None and asked != has:
+            raise OptionError(
+                f"{flag}: {folder} was made with {has}, found {asked}: leave it out, or name another --index"
+            )
 
 
 def _table(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import decimals, indices
+from gatewise.cli.inspecting import check_times, decimals, indices, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import (
     Opening,
@@ -89,6 +89,10 @@ def inspect_steer(
     drawing = Drawing(seed=seed)
     opened = open_run(run, opening, "generate")
     text = prompt_text(prompt) or ""
+    say_unknown(opened, text)
+    tokens = len(opened.tokenizer.encode(text)) + max_tokens
+    for _, one in controls:
+        check_times(one, tokens)
     written = [_written(opened, text, None, "as it is", drawing, max_tokens, temperature, opening)]
     for label, one in controls:
         written.append(
@@ -118,7 +122,8 @@ def _controls(
 ) -> list[tuple[str, Control]]:
     """What is compared with the model as it is, each with its name."""
     if given is not None:
-        extra = {"--do": do, "--name": name, "--value": value, "--sweep": sweep}
+        where = dict(zip(("--layer", "--units", "--time"), places, strict=True))
+        extra = {"--do": do, "--name": name, "--value": value, "--sweep": sweep} | where
         for flag, one in extra.items():
             if one is not None:
                 raise OptionError(f"--control: the file says all of it; leave {flag} out")
@@ -138,6 +143,8 @@ def _controls(
     values = [value] if sweep is None else decimals("--sweep", sweep)
     if values == [None] or (sweep is not None and value is not None):
         raise OptionError(f"--value or --sweep: expected one of the two for {do}")
+    if value is not None and not math.isfinite(value):
+        raise OptionError(f"--value: expected a finite number, found {value}")
     return [
         (f"{do} {name} {one:g}", _control(do, name, one, places))
         for one in values

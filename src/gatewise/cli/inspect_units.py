@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, given_text, marked
+from gatewise.cli.inspecting import check_least, given_text, marked, say_unknown
 from gatewise.cli.options import Json
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, save_arrays
-from gatewise.errors import DataError
+from gatewise.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from gatewise.insight import Follower, LongReading, Probe, Worth
@@ -61,7 +61,8 @@ def inspect_units(
     check_least(top=(top, 1), worth=(worth, 0), characters=(characters, 2))
     opened = open_run(run, opening, "read")
     given = given_text(text, characters)
-    looked = _Look(opened, given, _names(opened, record, follow), follow)
+    say_unknown(opened, given)
+    looked = _Look(opened, given, _names(opened, record, follow), follow, opening.engine)
     if out is not None:
         looked.save(out)
     if follow is None:
@@ -76,6 +77,10 @@ def _names(run: LanguageRun, record: str, follow: str | None) -> list[str]:
     law = run.model.stack.directions()[0].law
     if asked:
         return asked
+    if not follow and not law.graph.gates:
+        raise OptionError(
+            f"--record: the cell {law.name} has no gates; expected --record h, or --follow to see what its units follow"
+        )
     return ["c" if "c" in law.states else "h"] if follow else list(law.graph.gates)
 
 
@@ -83,12 +88,17 @@ class _Look:
     """A text that was read, and where the mark is."""
 
     def __init__(
-        self, run: LanguageRun, text: str, names: Sequence[str], follow: str | None
+        self,
+        run: LanguageRun,
+        text: str,
+        names: Sequence[str],
+        follow: str | None,
+        engine: str,
     ) -> None:
         from gatewise.insight import read_long
 
-        self.run, self.text, self.follow = run, text, follow
-        self.reading: LongReading = read_long(run, text, record=names)
+        self.run, self.text, self.follow, self.engine = run, text, follow, engine
+        self.reading: LongReading = read_long(run, text, record=names, engine=engine)
         self.where: Marks | None = None
         if follow is not None:
             ids = self.reading.ids
@@ -110,6 +120,13 @@ class _Look:
             return {}
         return {path: probe(values, self.where) for path, values in self.reading.record.items()}
 
+    def worth(self, units: Sequence[tuple[str, int]]) -> Worth:
+        """What it costs to hold units at 0."""
+        from gatewise.insight import worth
+
+        assert self.where is not None
+        return worth(self.run, self.text, self.where, units, self.reading, engine=self.engine)
+
     def save(self, out: Path) -> None:
         import numpy as np
 
@@ -122,7 +139,7 @@ class _Look:
 
 
 def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:
-    from gatewise.insight import followers, worth
+    from gatewise.insight import followers
 
     assert looked.where is not None
     found = followers(looked.reading, looked.where, top)
@@ -130,7 +147,7 @@ def _say_followers(looked: _Look, top: int, count: int, *, json: bool) -> None:
     sets = [[one] for one in places[:count]]
     if count > 1:
         sets.append(places[:count])
-    values = [worth(looked.run, looked.text, looked.where, s, looked.reading) for s in sets]
+    values = [looked.worth(units) for units in sets]
     together = values.pop() if count > 1 else None
     if json:
         screen.out_json(_document(looked, found, values, together))
@@ -199,7 +216,7 @@ def _document(
 
 def _say_memory(looked: _Look, *, json: bool) -> None:
     """Saturation of each gate, and how long units remember."""
-    from gatewise.insight import half_life, saturation
+    from gatewise.insight import half_life, keeping, saturation
 
     rows = [["", "units", "below .1", "above .9", "mean"]]
     documents = []
@@ -211,17 +228,21 @@ def _say_memory(looked: _Look, *, json: bool) -> None:
             documents.append({"path": path, "below": low, "above": high})
         rows.append([path, str(values.shape[1]), *shares, mean])
     lines = [screen.table(rows, indent=""), "share of the time, mean of the units"]
+    kept = keeping(looked.run.model.stack.directions()[0].law)
     for path, values in looked.reading.record.items():
-        if path.rpartition(".")[2] == "f":
-            lives = half_life(values)
-            order = lives.argsort()[::-1][:_LONGEST].tolist()
-            longest = ", ".join(f"{lives[k]:,.0f} (unit {k})" for k in order)
-            middle = float(sorted(lives.tolist())[len(lives) // 2])
-            lines.append(
-                f"{path}: half of it is forgotten in {middle:.1f} steps (median); longest: {longest}"
-            )
+        if kept is not None and path.rpartition(".")[2] == kept[0]:
+            lives = half_life(values if kept[1] else 1 - values)
+            lines.append(f"{path}: {_lives(lives)}")
             documents.append({"path": path, "half_life": lives})
     if json:
         screen.out_json({"run": str(looked.run.path), "gates": documents})
     else:
         screen.out("\n".join(lines))
+
+
+def _lives(lives: Any) -> str:
+    """How long units remember: the median, and the longest."""
+    order = lives.argsort()[::-1][:_LONGEST].tolist()
+    longest = ", ".join(f"{lives[k]:,.0f} (unit {k})" for k in order)
+    middle = float(sorted(lives.tolist())[len(lives) // 2])
+    return f"half of it is forgotten in {middle:.1f} steps (median); longest: {longest}"

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewise.cli import screen
-from gatewise.cli.runs import as_text
+from gatewise.cli.runs import as_text, say_notes
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from gatewise.insight.marks import Marks
+    from gatewise.probe import Control
     from gatewise.run import LanguageRun
 
 
@@ -23,19 +24,30 @@ def given_text(given: str, most: int | None = None) -> str:
     Args:
         given: a path or a text.
         most: characters to keep; what is left out is said.
+    Raises:
+        OptionError: it is a folder.
     """
     from gatewise.tasks.tables import read_text
 
     path = Path(given)
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), bool(given) and path.is_dir()
     except OSError:  # a text longer than any name
-        is_file = False
+        is_file = is_folder = False
+    if is_folder:
+        raise OptionError(f"{given}: expected a file or a text, found a folder")
     text = read_text(path) if is_file else as_text(given)
     if most is None or len(text) <= most:
         return text
     screen.say(f"note: reading the first {most:,} of {len(text):,} characters")
     return text[:most]
+
+
+def say_unknown(run: LanguageRun, text: str) -> None:
+    """Say what of a text the model does not know."""
+    from gatewise.complete import notes_of
+
+    say_notes(notes_of(run.tokenizer, text))
 
 
 def check_least(**least: tuple[int, int]) -> None:
@@ -48,6 +60,21 @@ def check_least(**least: tuple[int, int]) -> None:
         if found < allowed:
             raise OptionError(
                 f"--{name}: expected a whole number of {allowed} or more, found {found}"
+            )
+
+
+def check_times(control: Control | None, count: int) -> None:
+    """Raise OptionError if a control acts at a time behind the end of so many tokens, or at none of them."""
+    from gatewise.places import listed
+
+    for rule in () if control is None else control.rules:
+        try:
+            found = listed("time", rule.time, count)
+        except OptionError as error:
+            raise OptionError(f"{error}, the tokens that there are") from None
+        if not found and isinstance(rule.time, slice):
+            raise OptionError(
+                f"time= of a control selects none of {count} tokens: found {rule.time}"
             )
 
 

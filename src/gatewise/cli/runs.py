@@ -249,6 +249,8 @@ def as_text(given: str) -> str:
     """What was given, as a text; where it looks like the name of a file that is not there, that is said."""
     if " " not in given and Path(given).suffix in (
         ".txt",
+        ".md",
+        ".py",
         ".gz",
         ".csv",
         ".tsv",

@@ -12,7 +12,7 @@ from gatewise.errors import FailedError, OptionError
 
 
 def check_new(path: Path | None, flag: str = "--out", endings: tuple[str, ...] = ()) -> None:
-    """Refuse a file that is there, or whose name ends otherwise.
+    """Refuse a file that is there, whose folder is not, or whose name ends otherwise.
 
     Args:
         path: None: nothing is to be written.
@@ -27,6 +27,8 @@ def check_new(path: Path | None, flag: str = "--out", endings: tuple[str, ...] =
         raise OptionError(f"{flag}: expected a file of {', '.join(endings)}, found {path}")
     if os.path.lexists(path):
         raise OptionError(f"{path} exists: expected a new file, choose another {flag}")
+    if not path.parent.is_dir():
+        raise OptionError(f"{flag}: {path.parent} is no folder to write {path.name} into")
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Part:
         pieces: the same as text, (T,).
         record: path -> (T, units).
         nats: (T,), the cost of each step; NaN where nothing was asked, None where it has none.
+        cost: what that cost is called; "cost" where it is what training minimises, of whatever unit.
         ids: numbers of the tokens, where it has them.
         said: what the model says after each step, in words.
     """
@@ -45,6 +46,7 @@ class Part:
     pieces: list[str]
     record: dict[str, Tensor]
     nats: Any = None
+    cost: str = "nats"
     ids: Any = None
     said: list[str] = field(default_factory=list)
 
@@ -87,6 +89,10 @@ class Asked:
 
     def one_of(self, several: Sequence[Any], what: str) -> Any:
         """The one that was asked for; DataError if there is none."""
+        if not several:
+            raise DataError(
+                f"expected {what} to read, found none in {screen.shown(self.given, limit=60)!r}"
+            )
         if not 1 <= self.number <= len(several):
             raise DataError(
                 f"--number: expected 1 to {len(several):,} of the {what} in {screen.shown(self.given, limit=60)}, "
@@ -108,6 +114,10 @@ def look(run: Run, asked: Asked) -> Looked:
         raise OptionError(
             f"{run.path}: expected a run of {', '.join(_LOOKS)}, found one of {run.mapping!r}"
         )
+    if asked.number != 1 and run.mapping in _SINGLE:
+        raise OptionError(
+            f"--number: a run of {run.mapping!r} reads what is given as one; leave it out"
+        )
     return _LOOKS[run.mapping](run, asked)
 
 
@@ -124,7 +134,7 @@ def _text(given: str) -> str:
 def _language(run: LanguageRun, asked: Asked) -> Looked:
     reading = run.read(_text(asked.given), **asked.how)
     pieces = [run.tokenizer.decode([one]) for one in reading.ids.tolist()]
-    part = Part("", reading.tokens, pieces, _of(reading.record), reading.nats, reading.ids)
+    part = Part("", reading.tokens, pieces, _of(reading.record), reading.nats, ids=reading.ids)
     return Looked(reading.text, [part], reading.notes)
 
 
@@ -182,7 +192,7 @@ def _forecast(run: ForecastRun, asked: Asked) -> Looked:
     read = [f"{value:.6g}" for value in one.values[: len(reading.points)]]
     said = [f"{value:.6g}" for value in reading.points]
     # step t reads value t and is asked for value t + 1
-    part = Part("", read, read, _of(reading.record), reading.costs, said=said)
+    part = Part("", read, read, _of(reading.record), reading.costs, "cost", said=said)
     return Looked(f"series {one.name}", [part], [])
 
 
@@ -195,6 +205,10 @@ def _task(run: TaskRun, asked: Asked) -> Looked:
         ) from None
     if not 1 <= index <= 1_000_000:
         raise OptionError(f"expected the number of a test sequence, from 1, found {index}")
+    if run.task.carried and index > 1:
+        raise OptionError(
+            f"expected 1: rows of {run.task.name} go on from one to the next, found {index}"
+        )
     batch = run.task.batch("test", index - 1, 1, seed=run.seed)
     reading = run.read(batch, **asked.how)
     read, wanted = run.task.shown(batch, 0)
@@ -218,3 +232,6 @@ _LOOKS: dict[str, Callable[[Any, Asked], Looked]] = {
     "task": _task,
 }
 """Mapping -> how its runs read one thing; another is one function and one line here."""
+
+_SINGLE = ("lm", "translate", "task")
+"""Those that take no several things."""

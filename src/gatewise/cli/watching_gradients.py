@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatewise.checkpoint.disk import replace_file
+from gatewise.checkpoint.writing import save_error
 from gatewise.cli.watching import Write
 from gatewise.insight import profile_of, windows_of
 from gatewise.mappings import LanguageLearner
@@ -23,8 +25,9 @@ class GradientWatcher(Watcher):
     """Follows how far back the model looks while it learns.
 
     At each line of the log the profile by lag is taken on the same places of the training text, and written to
-    `gradients.jsonl` in the run's folder; how many of the steps in between were clipped is written too. What
-    vanishes or explodes is said once, with what to do. It draws no random numbers: the run stays the same.
+    `gradients.jsonl` in the run's folder, with the gradient's norm at that step and whether it was clipped; what is
+    no finite number is null. What vanishes or explodes is said once, with what to do. It draws no random numbers:
+    the run stays the same.
 
     Args:
         learner: with the model as it is.
@@ -44,11 +47,15 @@ class GradientWatcher(Watcher):
         self._said: set[str] = set()
 
     def started(self, event: Started) -> None:
-        """A run that is taken up goes on behind its last step."""
-        if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= event.step]
-            self._path.write_text("".join(kept), encoding="utf-8")
+        """A run that is taken up goes on behind its last step; what a kill left of a line is dropped."""
+        if not self._path.exists():
+            return
+        try:
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if _step(line) <= event.step]
+            replace_file(self._path, b"".join(kept))
+        except OSError as error:
+            raise save_error(f"cannot write {self._path}", error) from None
 
     def logged(self, record: dict[str, Any]) -> None:
         if record.get("kind") != "train":
@@ -58,20 +65,28 @@ class GradientWatcher(Watcher):
         norm = record.get("gradient_norm")
         line = {
             "step": record["step"],
-            "norms": [float(f"{one:.4g}") for one in profile.norms.tolist()],
+            "norms": [_finite(float(f"{one:.4g}")) for one in profile.norms.tolist()],
             "nats_per_step": _finite(profile.decay()),
             "reach": profile.reach(),
-            "mean_lag": profile.mean_lag,
-            "gradient_norm": norm,
+            "mean_lag": _finite(profile.mean_lag),
+            "gradient_norm": None if norm is None else _finite(norm),
             "clipped": norm is not None and norm > self._clip,
         }
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise save_error(f"cannot write {self._path}", error) from None
         self._warn(profile, record["step"])
 
     def _warn(self, profile: Profile, step: int) -> None:
         decay, reach = profile.decay(), profile.reach()
-        if decay > _GROWS:
+        if not profile.norms.isfinite().all():
+            self._say(
+                "explodes",
+                f"step {step:,}: gradients are no finite numbers some steps back in time: lower --clip-norm or --lr",
+            )
+        elif decay > _GROWS:
             self._say(
                 "explodes",
                 f"step {step:,}: gradients grow by {decay:+.3f} nats a step back in time: lower --clip-norm or --lr",
@@ -87,6 +102,14 @@ class GradientWatcher(Watcher):
         if what not in self._said:
             self._said.add(what)
             self._write(f"note: {line}")
+
+
+def _step(line: bytes) -> float:
+    """The step of a line; infinity if it is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _finite(value: float) -> float | None:

@@ -61,8 +61,13 @@ def check_control(plan: Plan) -> None:
     for direction, found in zip(plan.directions, matching_rules(plan), strict=True):
         for name, rules in found.items():
             for rule in rules:
-                if rule.units is not None:
-                    listed("units", rule.units, direction.width(name))
+                if rule.units is None:
+                    continue
+                width = direction.width(name)
+                if not listed("units", rule.units, width) and isinstance(rule.units, slice):
+                    raise OptionError(
+                        f"units= of a control selects none of {width} units of {name}: found {rule.units}"
+                    )
 
 
 def local_name(name: str | None, direction: Direction) -> str | None:

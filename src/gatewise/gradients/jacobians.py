@@ -91,7 +91,13 @@ def spectra(
     """
     times, singular, radius = [], [], []
     for k, jacobian in jacobians(net, x, state, every=every, start=start):
+        jacobian = widened(jacobian)
         times.append(start + k)
         singular.append(torch.linalg.svdvals(jacobian))
         radius.append(torch.linalg.eigvals(jacobian).abs().amax(dim=-1))
     return Spectrum(torch.tensor(times), torch.stack(singular), torch.stack(radius))
+
+
+def widened(matrix: Tensor) -> Tensor:
+    """A matrix in single precision at least: decompositions know no less."""
+    return matrix if matrix.dtype == torch.float64 else matrix.float()

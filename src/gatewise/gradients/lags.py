@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import OptionError, ShapeError
-from gatewise.gradients.flow import Cost, added_all_along, checked_costs
+from gatewise.gradients.flow import Cost, added_all_along, checked_costs, norms
 from gatewise.gradients.nets import Net, Steps
 from gatewise.modes import evaluating
 from gatewise.types import State
@@ -110,5 +110,4 @@ def lag_profile(
         out = steps.run(x.detach(), state, start=start, engine=engine, control=control)
         costs = checked_costs(cost(out.h), count, columns)
         found = torch.autograd.grad(costs[-1].sum(), added)
-    norms = torch.linalg.vector_norm(torch.cat(found, dim=-1), dim=-1).mean(dim=-1)
-    return Profile(norms.flip(0), wrt, layer)
+    return Profile(norms(found).flip(0), wrt, layer)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import OptionError
-from gatewise.gradients.jacobians import jacobians
+from gatewise.gradients.jacobians import jacobians, widened
 from gatewise.gradients.nets import Net
 from gatewise.types import State
 
@@ -72,6 +72,7 @@ def lyapunov(
     frame: Tensor | None = None
     total, history = torch.zeros(()), []
     for k, jacobian in jacobians(net, x, state):
+        jacobian = widened(jacobian)
         if frame is None:
             frame = _frame(jacobian, count, seed)
             total = frame.new_zeros(frame.shape[0], frame.shape[2])

@@ -53,13 +53,16 @@ class Steps:
         """Whether a step depends on later ones."""
         return isinstance(self.net, Layers) and self.net.bidirectional
 
+    @property
+    def projected(self) -> bool:
+        """Whether what is carried on as h is a projection, which has the name "proj"."""
+        return self.net.proj_size > 0
+
     def width(self, layer: int, name: str) -> int:
-        """Units of a state of a layer."""
+        """Units of a value of a layer that can be controlled."""
         if isinstance(self.net, Cell):
-            return self.net.state_size(name)
-        direction = self.net.directions()[layer * self.net.num_directions]
-        weights = direction.weights
-        return weights.output_size if name == "h" else weights.hidden_size
+            return self.net.proj_size if name == "proj" else self.net.hidden_size
+        return self.net.directions()[layer * self.net.num_directions].width(name)
 
     def layer(self, layer: int) -> int:
         """`layer` counted from 0.
@@ -75,24 +78,25 @@ class Steps:
         return layer % count
 
     def wrt(self, wrt: str) -> tuple[str, ...]:
-        """The states that "h", "c" or "state" means.
+        """The names of the values that are carried on as "h", "c" or, all of them, "state".
 
         Raises:
             OptionError: if the cell has no such state.
         """
         states = tuple(self.law.states)
-        if wrt == "state":
-            return states
-        if wrt not in states:
+        if wrt not in (*states, "state"):
             named = ", ".join((*states, "state"))
             raise OptionError(f"wrt: expected one of {named} of {self.law.name}, found {wrt!r}")
-        return (wrt,)
+        asked = states if wrt == "state" else (wrt,)
+        return tuple("proj" if name == "h" and self.projected else name for name in asked)
 
     def check(self, x: Tensor, state: State) -> None:
         """Raise ShapeError unless the net takes these."""
         check_input(x, self.input_size)
-        if not x.shape[0]:
-            raise ShapeError("expected x of at least one step, found none")
+        if not x.shape[0] or not x.shape[1]:
+            raise ShapeError(
+                f"expected x of at least one step and one column, found {tuple(x.shape)}"
+            )
 
     def begin(self, x: Tensor, state: State) -> State:
         """The state before the first step: `state`, or the start's."""

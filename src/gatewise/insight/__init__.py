@@ -11,6 +11,7 @@ from gatewise.insight.probes import Probe, probe
 from gatewise.insight.reading import (
     LongReading,
     half_life,
+    keeping,
     read_long,
     saturation,
     selectivity,
@@ -59,6 +60,7 @@ __all__ = [
     "fit",
     "followers",
     "half_life",
+    "keeping",
     "lens",
     "make_index",
     "marks",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import DataError, OptionError, unknown
-from gatewise.insight.marks import Marks
+from gatewise.insight.marks import Marks, behind
 from gatewise.modes import evaluating
 from gatewise.probe import Control, Record
 from gatewise.run import LanguageRun
@@ -70,15 +70,17 @@ def ablate(
         told: called with the number of units that are done.
     Raises:
         DataError: the text is too short, or the mark is on all tokens or none.
-        OptionError: there is no such unit, or batch is less than 1.
+        OptionError: there is no such unit, batch is less than 1, or the value is not finite.
         UnknownNameError: there is no such path.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise OptionError(f"batch: expected a whole number of 1 or more, found {batch!r}")
+    if not np.isfinite(value):
+        raise OptionError(f"value: expected a finite number, found {value}")
     ids = np.asarray(run.tokenizer.encode(text), np.int64)
     if len(ids) < 2:
         raise DataError(f"expected a text of at least two tokens, found {len(ids)}")
-    behind = None if where is None else _behind(where, len(ids))
+    side = None if where is None else behind(where, len(ids))
     tokens = torch.from_numpy(ids).to(run.model.device)
     width = _width(run, tokens, path)
     asked = np.arange(width) if units is None else np.asarray(units, np.int64)
@@ -90,32 +92,20 @@ def ablate(
         costs = _costs(run, tokens, path, asked[begin : begin + batch], width, value, engine)
         change = costs[:, 1:] - costs[:, :1]
         before = float(costs[:, 0].mean())
-        sums.append(_means(change, behind))
+        sums.append(_means(change, side))
         told(min(begin + batch, len(asked)))
     found = np.concatenate(sums, axis=1) if sums else np.zeros((3, 0))
     order = np.argsort(-found[0])
-    inside, outside = (None, None) if behind is None else (found[1, order], found[2, order])
+    inside, outside = (None, None) if side is None else (found[1, order], found[2, order])
     return Ablation(path, asked[order], found[0, order], inside, outside, before)
 
 
-def _behind(where: Marks, count: int) -> Array:
-    """Of each predicted token, whether the one before it has the mark."""
-    if len(where) != count:
-        raise DataError(f"expected a mark for each of {count:,} tokens, found {len(where):,}")
-    found: Array = np.asarray(where[:-1], bool)
-    if found.all() or not found.any():
-        raise DataError(
-            f"expected tokens with the mark and without, found {int(found.sum()):,} of {len(found):,}"
-        )
-    return found
-
-
-def _means(change: Array, behind: Array | None) -> Array:
+def _means(change: Array, side: Marks | None) -> Array:
     """(3, K): over all tokens, behind the mark, elsewhere."""
     whole = change.mean(0)
-    if behind is None:
+    if side is None:
         return np.stack([whole, whole, whole])
-    return np.stack([whole, change[behind].mean(0), change[~behind].mean(0)])
+    return np.stack([whole, change[side].mean(0), change[~side].mean(0)])
 
 
 def _width(run: LanguageRun, tokens: Tensor, path: str) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.errors import DataError, OptionError
+from gatewise.errors import DataError, OptionError, unknown
 from gatewise.insight.reading import read_long
 from gatewise.mappings import LanguageModel
 from gatewise.modes import evaluating
@@ -83,13 +83,14 @@ class Fitted:
         return h @ weight[:-1] + weight[-1]
 
 
-def fit(run: LanguageRun, text: str, *, ridge: float = 1e-3) -> Fitted:
+def fit(run: LanguageRun, text: str, *, ridge: float = 1e-3, engine: str = "auto") -> Fitted:
     """Fit the maps for `lens` on a text.
 
     Args:
         run: of a language model.
         text: of more tokens than the last layer has units, best of many times as many.
         ridge: what is added to the squares, as a share of their mean: against overfitting.
+        engine: of the recurrent layers.
     Raises:
         DataError: the text is too short.
         OptionError: ridge is not a number from 0.
@@ -98,7 +99,7 @@ def fit(run: LanguageRun, text: str, *, ridge: float = 1e-3) -> Fitted:
         raise OptionError(f"ridge: expected a number from 0, found {ridge!r}")
     count = run.model.stack.num_layers
     paths = [_output(run.model, layer) for layer in range(count)]
-    record = read_long(run, text, record=paths).record
+    record = read_long(run, text, record=paths, engine=engine).record
     last = torch.from_numpy(np.asarray(record[paths[-1]], np.float64))
     held = len(last) // 10
     if held < 2 or len(last) - held <= last.shape[1]:
@@ -127,6 +128,7 @@ def lens(
     control: Control | None = None,
     gate: str = "o",
     fitted: Fitted | None = None,
+    engine: str = "auto",
 ) -> Lens:
     """A text, read by the decoder from each layer.
 
@@ -138,9 +140,11 @@ def lens(
         gate: the output gate, which is opened to see what the memory behind it says. A cell without it is
             read from h alone.
         fitted: of `fit`, to read lower layers in the last one's basis; then layers of any width are read.
+        engine: of the recurrent layers.
     Raises:
         DataError: the text has no token, or more than `LONGEST`.
         OptionError: `top` is outside its range; the control is for some columns only.
+        UnknownNameError: the cell has not that gate ("o" may be asked for of any).
     """
     if control is not None and any(rule.batch is not None for rule in control.rules):
         raise OptionError(
@@ -156,11 +160,14 @@ def lens(
         )
     tokens = torch.from_numpy(ids).to(model.device)
     layers, notes = _readable(model, fitted)
-    gated = gate in model.stack.directions()[0].law.names(False)
+    gates = tuple(model.stack.directions()[0].law.graph.gates)
+    gated = gate in gates
+    if not gated and gate != "o":
+        raise unknown("gate", gate, gates)
     if not gated:
         notes.append(f"{model.config.cell} has no gate {gate}: read from h alone")
     with evaluating(model), torch.no_grad():
-        values = _values(model, tokens, layers, gate if gated else None, control)
+        values = _values(model, tokens, layers, gate if gated else None, control, engine)
         said = {
             name: _decoded(model, _in_basis(name, value, fitted), tokens, top)
             for name, value in values.items()
@@ -202,13 +209,15 @@ def _values(
     layers: list[int],
     gate: str | None,
     control: Control | None,
+    engine: str,
 ) -> dict[str, Tensor]:
     """Name -> what the decoder is to read, (T, 1, H): h of each layer, as it is and with the gate open."""
     states = tuple(model.stack.directions()[0].law.states)
     count = model.stack.num_layers
     kept = [[_stored(model, layer, name) for name in states] for layer in range(count)]
     paths = {path for layer in kept for path in layer} | {_output(model, layer) for layer in layers}
-    out = model(tokens[:, None], logits="none", record=Record(*sorted(paths)), control=control)
+    record = Record(*sorted(paths))
+    out = model(tokens[:, None], logits="none", record=record, control=control, engine=engine)
     assert out.record is not None
     before = _states_before(model, kept, out.record, len(tokens)) if gate else None
     values = {}
@@ -218,7 +227,7 @@ def _values(
         if gate is not None:
             opened = Control.on(f"layers.{layer}.{gate}")
             acting = opened if control is None else control | opened
-            values[f"{path}, {gate} open"] = _step(model, tokens, before, path, acting)
+            values[f"{path}, {gate} open"] = _step(model, tokens, before, path, acting, engine)
     last = _output(model, count - 1)
     values[last] = values.pop(last)  # what the model itself says stands last
     return values
@@ -242,12 +251,23 @@ def _states_before(model: LanguageModel, kept: list[list[str]], record: Any, ste
 
 
 def _step(
-    model: LanguageModel, tokens: Tensor, state: State, path: str, control: Control
+    model: LanguageModel,
+    tokens: Tensor,
+    state: State,
+    path: str,
+    control: Control,
+    engine: str,
 ) -> Tensor:
     """One step from every time at once: the columns are the times."""
     times = torch.arange(len(tokens))
     out = model(
-        tokens[None], state, logits="none", start=times, record=Record(path), control=control
+        tokens[None],
+        state,
+        logits="none",
+        start=times,
+        record=Record(path),
+        control=control,
+        engine=engine,
     )
     assert out.record is not None
     value: Tensor = out.record[path][0, :, None]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gatewise.errors import OptionError, unknown
+from gatewise.errors import DataError, OptionError, unknown
 
 Marks: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
@@ -140,4 +140,24 @@ def _matches(text: str, pattern: str) -> Marks:
     found = np.zeros(len(text), bool)
     for one in compiled.finditer(text):
         found[one.start() : one.end()] = True
+    return found
+
+
+def behind(where: Marks, count: int) -> Marks:
+    """Of each token but the first, whether the one before it has the mark: (N - 1,).
+
+    Args:
+        where: (N,), the mark.
+        count: N.
+    Raises:
+        DataError: there are not as many marks, or nothing is left to compare.
+    """
+    if len(where) != count:
+        raise DataError(f"expected a mark for each of {count:,} tokens, found {len(where):,}")
+    found: Marks = np.asarray(where[:-1], bool)
+    if found.all() or not found.any():
+        raise DataError(
+            f"expected tokens with the mark and without, found {int(found.sum()):,} of {len(found):,} with it "
+            "before the last"
+        )
     return found

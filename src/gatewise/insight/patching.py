@@ -51,6 +51,7 @@ def patch_control(
     at: int | None = None,
     taken: int | None = None,
     units: Sequence[int] | None = None,
+    engine: str = "auto",
 ) -> Control:
     """What is in the paths after a token of `other`, set at a token of `prompt`.
 
@@ -61,6 +62,7 @@ def patch_control(
         at: the token of `prompt` at which the values are set, from 0; default: its last.
         taken: the token of `other` after which they are taken; default: its last.
         units: which; default: all.
+        engine: of the recurrent layers.
     Raises:
         DataError: a text has no such token.
         OptionError: there is no such unit.
@@ -72,7 +74,7 @@ def patch_control(
             raise unknown("path", path, known)
     time = _token(run, prompt, at, "the text")
     time_of_other = _token(run, other, taken, "the other text")
-    record = run.read(other, record=Record(*paths)).record
+    record = run.read(other, record=Record(*paths), engine=engine).record
     assert record is not None
     control = Control()
     for path in paths:
@@ -129,7 +131,9 @@ def patch(
     if len(paths) > 1:
         patches.append(("all", tuple(paths)))
     for name, each in patches:
-        control = patch_control(run, prompt, other, each, at=at, taken=taken, units=units)
+        control = patch_control(
+            run, prompt, other, each, at=at, taken=taken, units=units, engine=engine
+        )
         text = _written(run, prompt, control, max_tokens, engine)
         rows.append(row(name, prompt, control, text))
     return rows

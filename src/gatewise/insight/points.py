@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from gatewise.modes import evaluating
 from gatewise.types import State, map_state, state_tensors
 
 _NEWTON = 6
+_ROOM = 1 << 24
+"""Numbers that the Jacobians of the points looked at together may hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,8 @@ def slow_points(
         apart: distance below which two are the same.
     Raises:
         OptionError: if the net is bidirectional, or an option is outside its range.
-        ShapeError: if x is not (I,).
+        ShapeError: if x is not (I,), or the starts are no states in columns.
+        DataError: there is no start.
     """
     net_steps = Steps(net)
     if net_steps.bidirectional:
@@ -88,15 +92,27 @@ def slow_points(
             (places.grad,) = torch.autograd.grad(cost, places)
             optimizer.step()
             schedule.step()
-    found, speeds = _polished(net_steps, inputs, places.detach(), starts)
+    parts = [_polished(net_steps, x, part, starts) for part in _chunks(places.detach())]
+    found, speeds = (torch.cat(one) for one in zip(*parts, strict=True))
     kept = _different(found, speeds, tolerance, apart)
     return _described(net, x, found[kept], speeds[kept], starts)
 
 
+def _chunks(places: Tensor) -> Sequence[Tensor]:
+    """Places some at a time, so that their Jacobians have room."""
+    return torch.split(places, max(1, _ROOM // places.shape[1] ** 2))
+
+
 def _parts(state: State) -> list[Tensor]:
     found = list(state_tensors(state))
-    if not found:
+    if not found or not all(part.numel() for part in found):
         raise DataError("expected states to begin at, found none")
+    for part in found:
+        if part.ndim < 2 or not part.dtype.is_floating_point:
+            raise ShapeError(
+                "expected starts as states of columns, (B, H) or (L, B, H) of floating-point numbers, found "
+                f"{tuple(part.shape)} of {part.dtype}"
+            )
     return found
 
 
@@ -105,11 +121,12 @@ def _moved(steps: Steps, inputs: Tensor, places: Tensor, like: State) -> Tensor:
     return flatten(steps.run(inputs, unflatten(places, like)).state, len(places))
 
 
-def _polished(steps: Steps, inputs: Tensor, places: Tensor, like: State) -> tuple[Tensor, Tensor]:
+def _polished(steps: Steps, x: Tensor, places: Tensor, starts: State) -> tuple[Tensor, Tensor]:
     """The states after a few steps of Newton's method, where those make them slower; and their speeds.
 
     Where no fixed point is near, a step makes it worse and is not taken: a slow point stays one.
     """
+    inputs, like = x.detach().expand(1, len(places), -1), _few(starts, len(places))
     eye = torch.eye(places.shape[1], dtype=places.dtype, device=places.device)
     with evaluating(steps.net), torch.no_grad():
         rest = _moved(steps, inputs, places, like) - places
@@ -139,11 +156,13 @@ def _different(places: Tensor, speeds: Tensor, tolerance: float, apart: float) -
 
 def _described(net: Net, x: Tensor, places: Tensor, speeds: Tensor, like: State) -> SlowPoints:
     if not len(places):
-        nothing = places.new_zeros(0, places.shape[1])
-        return SlowPoints(nothing, speeds, nothing.to(torch.complex64))
-    given = unflatten(places, _few(like, len(places)))
-    _, found = next(iter(jacobians(net, x.expand(1, len(places), -1), given)))
-    values = torch.linalg.eigvals(found)
+        return SlowPoints(places, speeds, places.to(places.dtype.to_complex()))
+    several = []
+    for part in _chunks(places):
+        given = unflatten(part, _few(like, len(part)))
+        _, found = next(iter(jacobians(net, x.expand(1, len(part), -1), given)))
+        several.append(torch.linalg.eigvals(found))
+    values = torch.cat(several)
     order = values.abs().argsort(dim=1, descending=True)
     return SlowPoints(places, speeds, values.gather(1, order))
 
@@ -177,8 +196,11 @@ def principal_plane(states: Tensor, dimensions: int = 2) -> Plane:
 
     Raises:
         DataError: fewer than two states.
+        ShapeError: the states are no matrix.
         OptionError: more dimensions than states or numbers.
     """
+    if states.ndim != 2:
+        raise ShapeError(f"expected states (n, S), found {tuple(states.shape)}: use flatten(0, -2)")
     if len(states) < 2:
         raise DataError(f"expected at least two states, found {len(states)}")
     most = min(states.shape)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.cells.base import Law
 from gatewise.errors import DataError, OptionError
 from gatewise.insight.marks import Marks
 from gatewise.modes import evaluating
@@ -141,7 +142,7 @@ def _chunks(
             state = out.state
             costs = model.token_nats(out.h, following[begin : begin + STEPS])
             values = {} if out.record is None else dict(out.record.items())
-            yield begin, costs.float().cpu(), {k: v.cpu() for k, v in values.items()}
+            yield begin, costs.float().cpu(), {k: v.float().cpu() for k, v in values.items()}
 
 
 def saturation(values: Array, low: float = 0.1, high: float = 0.9) -> tuple[Array, Array]:
@@ -158,11 +159,23 @@ def saturation(values: Array, low: float = 0.1, high: float = 0.9) -> tuple[Arra
     return (values < low).mean(0), (values > high).mean(0)
 
 
+def keeping(law: Law) -> tuple[str, bool] | None:
+    """The gate that says how much of the state a cell keeps, and whether it keeps where the gate is open.
+
+    By the cell's own control `keep`: f of an LSTM (True), z of torch's GRU (True) or of minGRU (False). None of a cell
+    that has none, and of sLSTM, whose f is relative to a scale that moves.
+    """
+    keep = law.controls.get("keep", {})
+    if any(name.endswith(".pre") for name in keep):
+        return None
+    return next(((name, keep[name] == 1) for name in ("f", "z") if name in keep), None)
+
+
 def half_life(forget: Array) -> Array:
     """Steps after which half of what a unit remembered is left, (units,): ln 2 / -mean ln f.
 
     Args:
-        forget: (N, units), a forget gate; of a GRU the z of torch, which keeps.
+        forget: (N, units), what is kept at each step: a forget gate; see `keeping`.
     """
     tiny = float(np.finfo(np.float32).tiny)
     rate = -np.log(np.maximum(forget.astype(np.float64), tiny)).mean(0)

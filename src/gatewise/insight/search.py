@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gatewise.errors import DataError, OptionError
+from gatewise.errors import DataError, OptionError, unknown
 from gatewise.insight.reading import COLUMNS, WARM, read_long
 from gatewise.run import LanguageRun
 
@@ -100,6 +101,7 @@ def make_index(
     *,
     path: str = "layers.0.c",
     threshold: float = 0.3,
+    engine: str = "auto",
     told: Callable[[int], None] = lambda done: None,
 ) -> Index:
     """Read a text, and write down which units are on.
@@ -112,11 +114,18 @@ def make_index(
         folder: a new one; it is there whole, or not at all.
         path: whole, of a gate or state.
         threshold: above which a unit is on.
+        engine: of the recurrent layers.
         told: called with the number of tokens that are done.
     Raises:
         DataError: the text is too short, or the folder cannot be written.
+        OptionError: the threshold is no finite number.
         UnknownNameError: there is no such path.
     """
+    names = run.model.stack.names()
+    if path not in names:
+        raise unknown("path", path, names)
+    if not math.isfinite(threshold):
+        raise OptionError(f"threshold: expected a finite number, found {threshold}")
     ids = np.asarray(run.tokenizer.encode(text), np.int64)
     if len(ids) < 2:
         raise DataError(f"expected a text of at least two tokens, found {len(ids)}")
@@ -124,7 +133,7 @@ def make_index(
     for begin in range(0, len(ids), PIECE):
         early = max(0, begin - WARM)
         stop = min(begin + PIECE, len(ids))
-        on = _on(run, ids[early:stop], path, threshold)[begin - early :]
+        on = _on(run, ids[early:stop], path, threshold, engine)[begin - early :]
         rows.append(
             np.packbits(on.T, axis=1)
         )  # a piece is a whole number of bytes, but for the last
@@ -152,9 +161,16 @@ def _write(folder: Path, ids: Array, bits: Array, about: Mapping[str, Any]) -> N
         raise DataError(f"{folder}: cannot write the index: {error.strerror}") from None
 
 
-def _on(run: LanguageRun, ids: Array, path: str, threshold: float, columns: int = COLUMNS) -> Array:
+def _on(
+    run: LanguageRun,
+    ids: Array,
+    path: str,
+    threshold: float,
+    engine: str,
+    columns: int = COLUMNS,
+) -> Array:
     """Which units are on at each token, (N, units)."""
-    values = read_long(run, ids, record=[path], columns=columns).record[path]
+    values = read_long(run, ids, record=[path], columns=columns, engine=engine).record[path]
     if path.rpartition(".")[2] == "c":
         values = np.tanh(values)
     found: Array = values > threshold
@@ -173,15 +189,23 @@ def open_index(folder: Path) -> Index:
             raise ValueError(f"format {about['format']}")
         ids = np.load(folder / "ids.npy", allow_pickle=False)
         bits = np.load(folder / "bits.npy", mmap_mode="r", allow_pickle=False)
-        if ids.shape != (about["tokens"],) or bits.shape[1] != -(-len(ids) // 8):
+        if ids.shape != (about["tokens"],) or bits.shape[1:] != (-(-len(ids) // 8),):
             raise ValueError("sizes that do not fit")
+        if bits.dtype != np.uint8 or ids.dtype.kind != "u":
+            raise ValueError(f"numbers of {bits.dtype} and {ids.dtype}")
         return Index(about["path"], float(about["threshold"]), ids, bits, str(about["weights"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: expected an index of `inspect search`, found {error}") from None
 
 
 def pattern_of(
-    run: LanguageRun, text: str, span: tuple[int, int], index: Index, *, around: int = 0
+    run: LanguageRun,
+    text: str,
+    span: tuple[int, int],
+    index: Index,
+    *,
+    around: int = 0,
+    engine: str = "auto",
 ) -> Pattern:
     """The units that are on all through a span of a text and off before and after it, or off in it and on around.
 
@@ -194,17 +218,20 @@ def pattern_of(
         index: whose gate or state and threshold count.
         around: tokens on each side, as far as there are some, at which a unit must be the other way; 0: those that
             are on in the span, whatever they are around it.
+        engine: of the recurrent layers.
     Raises:
-        OptionError: the span is not in the text.
+        OptionError: the span is not in the text, or around is less than 0.
         DataError: no unit is like that.
     """
+    if around < 0:
+        raise OptionError(f"around: expected a whole number of 0 or more, found {around}")
     ids = np.asarray(run.tokenizer.encode(text), np.int64)
     begin, end = span
     if not 0 <= begin < end <= len(ids):
         raise OptionError(
             f"span: expected two of 0 to {len(ids)}, the first smaller, found {begin}:{end}"
         )
-    on = _on(run, ids, index.path, index.threshold, columns=1)
+    on = _on(run, ids, index.path, index.threshold, engine, columns=1)
     chosen = np.asarray(on[begin:end].all(0))
     other = np.asarray(~on[begin:end].any(0))
     if not around:
@@ -214,9 +241,10 @@ def pattern_of(
         other &= side.all(0)
     found = [tuple(np.flatnonzero(one).tolist()) for one in (chosen, other)]
     if not any(found):
+        beside = " and off around it, or the other way round" if around else ""
         raise DataError(
-            f"expected units of {index.path} that are on in the span and off around it, or the other way round, found "
-            "none: choose another span or threshold, or around 0"
+            f"expected units of {index.path} that are on (above {index.threshold:g}) all through the span{beside}, "
+            f"found none: choose another span or threshold{', or around 0' if around else ''}"
         )
     return Pattern(found[0], found[1], end - begin)
 
@@ -225,7 +253,8 @@ def find(index: Index, pattern: Pattern, *, least: float = 0.5, top: int = 20) -
     """Where a pattern's units are as in it, the best first; places of the span's length, none over another.
 
     A unit counts the more the seldomer it is like that in the text, as -ln of its frequency: one that is always on says
-    nothing. (LSTMVis counts units alike.)
+    nothing, and one that never is counts as if it were once, so that no place is quite like the span. (LSTMVis counts
+    units alike.)
 
     Args:
         index: of the text.
@@ -252,7 +281,7 @@ def find(index: Index, pattern: Pattern, *, least: float = 0.5, top: int = 20) -
         if unit not in pattern.on:
             bits = 1 - bits
         count = int(bits.sum(dtype=np.int64))
-        weight = -float(np.log(count / len(index))) if count else 0.0
+        weight = -float(np.log(max(count, 1) / len(index)))
         whole += weight
         if weight:
             scores += np.float32(weight) * bits

@@ -63,15 +63,20 @@ def sensitivity(
         lags: how far back.
         windows: how many, fewer where the text has fewer.
         layer, wrt: whose state, as for `gatewise.gradients.flow`.
-        exponents: so many Lyapunov exponents along the first window; 0: none.
-        spectrum: singular values of so many steps of the first window; 0: none.
+        exponents: so many Lyapunov exponents along the first window (from the start state; its first quarter is
+            for the frame to turn), at most as many as the state has numbers; 0: none.
+        spectrum: singular values of so many steps of the first window, at most lags + 1; 0: none.
     Raises:
         DataError: the text is too short.
         OptionError: an option is outside its range; the state is too large for exponents.
     """
-    for name, value in (("lags", lags), ("windows", windows)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{name}: expected a whole number of 1 or more, found {value!r}")
+    given = {"lags": lags, "windows": windows, "exponents": exponents, "spectrum": spectrum}
+    for name, value in given.items():
+        least = 1 if name in ("lags", "windows") else 0
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise OptionError(
+                f"{name}: expected a whole number of {least} or more, found {value!r}"
+            )
     model = run.model if model is None else model
     ids: np.ndarray[Any, np.dtype[np.int64]] = np.asarray(run.tokenizer.encode(text), np.int64)
     tokens = windows_of(ids, lags, windows).to(model.device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatewise.insight.marks import Marks
+from gatewise.insight.marks import Marks, behind
 from gatewise.insight.reading import LongReading, read_long, selectivity
 from gatewise.probe import Control
 from gatewise.run import LanguageRun
@@ -67,6 +67,7 @@ def worth(
     units: Sequence[tuple[str, int]],
     reading: LongReading,
     value: float = 0.0,
+    engine: str = "auto",
 ) -> Worth:
     """What it costs to hold units at a value all through a text, all of them together.
 
@@ -76,16 +77,17 @@ def worth(
         units: which, each as the path of its gate or state, such as layers.0.c, and its number.
         reading: the text without that, read with the same columns.
         value: what they are held at; 0: off.
+        engine: of the recurrent layers.
+    Raises:
+        DataError: the mark is on all tokens but the last, or on none of them.
     """
+    side = behind(where, len(reading.nats))
     control = Control()
     for path in dict.fromkeys(path for path, _ in units):
         own = [unit for other, unit in units if other == path]
         control |= Control.set(path, value, units=own)
-    held = read_long(run, text, control=control)
-    behind = np.concatenate([[False], where[:-1]])
-    known = np.isfinite(reading.nats)
-    change = held.nats - reading.nats
+    held, before = read_long(run, text, control=control, engine=engine).nats, reading.nats
     sides = []
-    for costs in (change, reading.nats):
-        sides += [float(costs[known & behind].mean()), float(costs[known & ~behind].mean())]
+    for costs in ((held - before)[1:], before[1:]):
+        sides += [float(costs[side].mean()), float(costs[~side].mean())]
     return Worth(*sides)

@@ -241,10 +241,12 @@ class MemoryLearner:
         found = MemoryBatch(*batch.inputs)
         out = run_net(self.model, found, state, batch.start, engine=self.engine)
         asked, wanted = out.outputs[found.mask], found.targets[found.mask]
+        if asked.dtype != torch.float64:
+            asked = asked.float()  # under autocast neither scores nor targets are to be rounded
         if not self.task.classes:
             loss = F.mse_loss(asked, wanted.to(asked))
         elif len(wanted):
-            loss = F.cross_entropy(asked.float() if asked.dtype != torch.float64 else asked, wanted)
+            loss = F.cross_entropy(asked, wanted)
         else:
             loss = out.h.sum() * 0
         return Loss(loss, loss.detach(), out.state if self.task.carried else None, out.engine)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
-from gatewise.errors import FailedError
+from gatewise.errors import FailedError, OptionError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
 """Told apart with any colour vision (Okabe & Ito 2008)."""
@@ -38,17 +39,22 @@ def plain(text: str) -> str:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure into a new file; its ending says the format.
+    """Write a figure into a new file; its ending says the format. Signs that no font has are drawn as boxes.
 
     Raises:
+        OptionError: the ending is none of `FORMATS`.
         FailedError: it cannot be written, or is there.
     """
     import matplotlib
 
+    if path.suffix.lower() not in FORMATS:
+        raise OptionError(f"expected a file of {', '.join(FORMATS)}, found {path}")
     kind = path.suffix.lower()[1:]
     dated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "gatewise"}):  # the same names each time
-        drawn = io.BytesIO()
+    drawn = io.BytesIO()
+    # the same names each time
+    with matplotlib.rc_context({"svg.hashsalt": "gatewise"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(drawn, format=kind, dpi=_DOTS, metadata=dated[kind])
     data = drawn.getvalue()
     if kind == "svg":  # text that tools look at line by line

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gatewise.errors import OptionError
 from gatewise.plots.figures import COLOURS, DASHES, new
 
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ def profiles(lines: Mapping[str, Profile], title: str = "") -> Any:
         title: above it.
     Returns:
         A matplotlib Figure.
+    Raises:
+        OptionError: there is none.
     """
+    if not lines:
+        raise OptionError("profiles: expected at least one, found none")
     figure = new(7.5, 4)
     axes = figure.add_subplot()
     groups = list(dict.fromkeys(name.partition(",")[0] for name in lines))
@@ -49,11 +55,11 @@ def profiles(lines: Mapping[str, Profile], title: str = "") -> Any:
 
 def matrix(flow: Tensor, wrt: str = "h") -> Any:
     """The matrix of `gatewise.gradients.flow` as a picture, colours by its logarithm."""
+    figure = new(5.6, 4.8)
     from matplotlib.colors import LogNorm
 
     values = flow.double().cpu().numpy()
-    peak = float(values.max()) or 1.0
-    figure = new(5.6, 4.8)
+    peak = float(values[values < math.inf].max(initial=0.0)) or 1.0
     axes = figure.add_subplot()
     norm = LogNorm(vmin=peak * 1e-6, vmax=peak, clip=True)
     shown = axes.imshow(values, cmap="viridis", norm=norm, interpolation="nearest")

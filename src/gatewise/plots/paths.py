@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatewise.errors import OptionError
-from gatewise.plots.figures import COLOURS, new
+from gatewise.errors import OptionError, ShapeError
+from gatewise.plots.figures import COLOURS, DASHES, new
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +31,17 @@ def paths(
         A matplotlib Figure.
     Raises:
         OptionError: the plane has another number of dimensions.
+        ShapeError: states are not (T, B, S), or there is not a class for each sequence.
     """
     dimensions = len(plane.axes)
     if dimensions not in (2, 3):
         raise OptionError(f"paths: expected a plane of 2 or 3 dimensions, found {dimensions}")
+    if states.ndim != 3:
+        raise ShapeError(f"paths: expected states (T, B, S), found {tuple(states.shape)}")
+    if classes is not None and len(classes) != states.shape[1]:
+        raise ShapeError(
+            f"paths: expected a class for each of {states.shape[1]} sequences, found {len(classes)}"
+        )
     figure = new(6, 5)
     axes = figure.add_subplot(projection="3d") if dimensions == 3 else figure.add_subplot()
     points = plane.project(states.double().cpu().to(plane.mean)).double().cpu().numpy()
@@ -47,11 +54,15 @@ def paths(
         figure.colorbar(shown, ax=axes, label="time, steps", shrink=0.7)
     else:
         names = list(dict.fromkeys(classes))
-        for name in names:
-            colour = COLOURS[names.index(name) % len(COLOURS)]
+        for number, name in enumerate(names):
+            again, colour = divmod(number, len(COLOURS))  # a colour again with other dashes
+            look: dict[str, Any] = {
+                "color": COLOURS[colour],
+                "linestyle": DASHES[again % len(DASHES)],
+            }
             for column in [k for k, one in enumerate(classes) if one == name]:
-                axes.plot(*points[:, column].T, color=colour, linewidth=0.8, alpha=0.7)
-            axes.plot([], [], color=colour, label=name)
+                axes.plot(*points[:, column].T, linewidth=0.8, alpha=0.7, **look)
+            axes.plot([], [], label=name, **look)
         axes.legend(frameon=False, fontsize=8)
     if slow is not None and len(slow):
         places = plane.project(slow.states.to(plane.mean)).double().cpu().numpy()

@@ -256,7 +256,7 @@ class Control:
         """The control that `to_json` wrote.
 
         Raises:
-            DataError: if `text` is not such a document.
+            DataError: if `text` is not such a document, or a value in it is not finite.
         """
         data = read_json(text, "the control")
         if not isinstance(data, list):
@@ -284,4 +284,10 @@ def _load_rule(data: Any) -> Control:
             value = torch.tensor(value, dtype=torch.float64)
     places = [load(k, data.get(k)) for k in _PLACES]
     with as_data_error(f"the rule {data} of a control"):
-        return _control(str(op), name, value, *places)  # type: ignore[arg-type]
+        made = _control(str(op), name, value, *places)  # type: ignore[arg-type]
+    given = made.rules[0].value
+    if given is not None and not torch.as_tensor(given).isfinite().all():
+        raise DataError(
+            f"expected finite numbers as the value of {op} {name}, found NaN or infinity"
+        )
+    return made

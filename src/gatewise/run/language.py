@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.checkpoint import Checkpoint
-from gatewise.complete import Completer, Completion, Continuation
+from gatewise.complete import Completer, Completion, Continuation, notes_of
 from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionError, unknown
 from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
@@ -218,7 +218,7 @@ class LanguageRun(Run):
             nats.append(-scores[: len(target)].gather(1, target.unsqueeze(1)).squeeze(1))
             records.append(stream.record)
         shown = [self.tokenizer.tokens[i] for i in ids.tolist()]
-        notes = self.completer().notes(text)
+        notes = notes_of(self.tokenizer, text)
         return Reading(text, ids, shown, torch.cat(nats), in_sequence(records), notes)
 
     def evaluate(

@@ -228,7 +228,8 @@ class Session:
         } | values
         if self.rank == 0:
             self.run.log.append(record)
-        self.watcher.logged(record)
+        with self.meter.paused():
+            self.watcher.logged(record)
 
     def notice(self, line: str) -> None:
         """Say something, and log it."""

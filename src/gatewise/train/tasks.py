@@ -69,8 +69,8 @@ def task_learner(
         **vars(model), inputs=len(task.symbols), outputs=task.outputs, longest=steps
     )
     config.validate()
-    most = max(batches.batch_size * steps, batches.eval_batch_size * max(steps, tested))
-    _check_memory(config, most, training, device)
+    read = batches.eval_batch_size * max(steps, tested)
+    _check_memory(config, batches.batch_size * steps, read, training, device)
     torch.manual_seed(training.seed)
     network = MemoryNet(config).to(device)
     if training.dtype == "float64":
@@ -79,14 +79,22 @@ def task_learner(
 
 
 def _check_memory(
-    config: MemoryNetConfig, steps: int, training: TrainOptions, device: torch.device
+    config: MemoryNetConfig, trained: int, read: int, training: TrainOptions, device: torch.device
 ) -> None:
-    """Raise OptionError, with the estimate, if `steps` of all columns cannot fit into memory."""
+    """Raise OptionError, with the estimate, if steps of all columns cannot fit into memory.
+
+    Args:
+        trained: steps of a batch, all columns.
+        read: steps of an evaluation.
+    """
     available = memory_size(device)
     size = 8 if training.dtype == "float64" else 4
-    width = config.num_layers * config.hidden_size * 8 + config.inputs + 2 * config.outputs
+    units, around = config.num_layers * config.hidden_size, config.inputs + 2 * config.outputs
     weights = 4 * config.num_layers * 8 * config.hidden_size**2 * size
-    activations = steps * width * size
+    learned = trained * (8 * units + around) * size
+    # judged in double precision, in some copies; drawn as whole numbers (measured)
+    judged = read * ((4 * units + 2 * config.inputs) * size + 64 * config.outputs + 128)
+    activations = max(learned, judged)
     if available is not None and weights + activations > available:
         raise OptionError(
             f"training would take about {in_bytes(weights + activations)}, this machine has "

@@ -24,7 +24,7 @@ class Adding(MemoryTask):
     published: ClassVar[Published] = Published(
         source="Le, Jaitly & Hinton 2015 (arXiv 1504.00941) and Arjovsky, Shah & Bengio 2016 (arXiv 1511.06464)",
         lengths="T steps; 100, 200, 400, 750",
-        data="new sequences throughout",
+        data="new sequences throughout here, not a fixed set",
         success="published is the mean squared error beside 1/6, that of always answering 1; solved here: "
         "absolute error below 0.04 (the bound of 1997) in 99.5 % of 2,000 fresh sequences",
     )
@@ -60,8 +60,8 @@ class Adding1997(MemoryTask):
         source="Hochreiter & Schmidhuber 1997, experiment 4 (section 5.4)",
         lengths="T to T + T/10 steps; 100, 500, 1000",
         data="new sequences throughout; 2,560 to test",
-        success="2,000 sequences in a row right (absolute error below 0.04) and a mean error below 0.01; the "
-        "paper's LSTM needed 74,000 sequences at 100",
+        success="the last 2,000 training sequences right (absolute error below 0.04) and a mean training error "
+        "below 0.01: the paper's LSTM needed 74,000 sequences at 100, the mean of 10 trials; here of 2,000 others",
     )
     success: ClassVar[Success] = Success(2000, 1.0, 0.01)
     lengths: ClassVar[tuple[str, ...]] = ("100", "500", "1000")

@@ -19,7 +19,7 @@ class Copy(MemoryTask):
     published: ClassVar[Published] = Published(
         source="Arjovsky, Shah & Bengio 2016 (arXiv 1511.06464), section 4.1",
         lengths="T + 20 steps; T = 100, 200, 300, 500 (and 50 here)",
-        data="new sequences throughout; every step counts in the cost",
+        data="new sequences throughout here; every step counts in the cost",
         success="published is the cost beside 10 ln 8 / (T + 20) nats a step, that of no memory; solved here: "
         "all steps right in 99 % of 2,000 fresh sequences",
     )

@@ -22,7 +22,7 @@ class Parentheses(MemoryTask):
         "10, so that depths are classes (the paper asks which bracket may follow), both brackets equally "
         "likely where both fit",
         lengths="2 to 50 steps in training, 52 to 100 in the test",
-        data="new sequences throughout",
+        data="new sequences throughout here",
         success="a sequence is right if every step is; solved here: 99 % of 2,000 longer sequences",
     )
     success: ClassVar[Success] = Success(2000, 0.99, training=0.999)
