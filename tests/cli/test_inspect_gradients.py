@@ -58,7 +58,7 @@ def test_the_table_data_and_picture(
     assert called.status == 0, called.err
     assert "of layer 0, in nats, mean of 3 places" in called.out
     assert f"{trained.name}, untrained" in called.out
-    for row in ("nats/token", "lag 10", "reach (1%)", "mean lag", "exponent 2", "spectral radius"):
+    for row in ("cost", "lag 10", "reach (1%)", "mean lag", "exponent 2", "spectral radius"):
         assert row in called.out, row
     with np.load(out) as saved:
         assert saved[f"{trained.name}/norms"].shape == (13,)

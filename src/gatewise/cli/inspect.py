@@ -17,7 +17,7 @@ INSPECTIONS = {
     "fading": "How one token fades in a unit of a net, or is kept by its gates: the lecture's picture, from real values.\n\n"
     "For each step after it, how much the unit's memory and what it says (h) still depend on that token, and how far its input, forget and "
     "output gates are open. Several runs stand one below the other; --before adds each as it was before training.",
-    "gradients": "How far back language models look: their gradients through time.\n\n"
+    "gradients": "How far back nets look, of language models and memory tasks: their gradients through time.\n\n"
     "For each lag, how much the cost of a token depends on the state so many tokens before; beside it, what "
     "that norm changes by per step, the largest lag at which it is still 1 % of its largest value, and the mean lag. "
     "--before shows the same net before training, --exponents how fast small changes of the state grow.",

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from gatewise.cli import plots, screen
 from gatewise.cli.inspecting import given_text, say_unknown
 from gatewise.cli.options import Json, with_flag_names
-from gatewise.cli.runs import Opening, OpeningFlags, open_run
+from gatewise.cli.runs import Opening, OpeningFlags, open_any
 from gatewise.cli.saving import check_new, save_arrays
 from gatewise.errors import OptionError
 
@@ -28,9 +28,17 @@ def inspect_gradients(
     runs: Annotated[list[Path], Parameter(help="Run folders, or checkpoints of them.")],
     /,
     *,
-    text: Annotated[str, Parameter(help="A file, or the text itself.", allow_leading_hyphen=True)],
-    lags: Annotated[int, Parameter(help="How many tokens back.")] = 200,
-    windows: Annotated[int, Parameter(help="Places of the text that are looked at.")] = 16,
+    text: Annotated[
+        str | None,
+        Parameter(
+            help="Of language models: a file, or the text itself. Of memory tasks: none, their test sequences are read.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
+    lags: Annotated[int, Parameter(help="How many steps back.")] = 200,
+    windows: Annotated[
+        int, Parameter(help="Places of the text, or sequences, that are looked at.")
+    ] = 16,
     layer: Annotated[
         int, Parameter(help="Whose state; -1: the last.", allow_leading_hyphen=True)
     ] = -1,
@@ -62,7 +70,7 @@ def inspect_gradients(
         raise OptionError(
             "--engine: gradients by a state are those of the reference engine; leave it out"
         )
-    given = given_text(text)
+    given = None if text is None else given_text(text)
     found: dict[str, Sensitivity] = {}
     options = (lags, windows, layer, wrt, exponents, spectrum)
     for path in runs:
@@ -89,18 +97,38 @@ def inspect_gradients(
 
 
 def _measured(
-    name: str, path: Path, opening: Opening, text: str, options: Mapping[str, Any], before: bool
+    name: str,
+    path: Path,
+    opening: Opening,
+    text: str | None,
+    options: Mapping[str, Any],
+    before: bool,
 ) -> dict[str, Sensitivity]:
     """A run, and if asked for the same before training."""
-    from gatewise.insight import sensitivity, untrained
+    from gatewise.insight import sensitivity, task_sensitivity, untrained
+    from gatewise.run import LanguageRun, TaskRun
 
-    opened = open_run(path, opening, "read")
-    say_unknown(opened, text)
+    opened = open_any(path, opening, "read")
+
+    def one(model: Any = None) -> Sensitivity:
+        if isinstance(opened, TaskRun):
+            return task_sensitivity(opened, model=model, **options)
+        assert isinstance(opened, LanguageRun)
+        return sensitivity(opened, text or "", model=model, **options)
+
+    if isinstance(opened, LanguageRun):
+        if text is None:
+            raise OptionError(f"--text: expected a text to read with {path}, found none")
+        say_unknown(opened, text)
+    elif not isinstance(opened, TaskRun):
+        raise OptionError(
+            f"{path}: expected a run of mapping 'lm' or 'task', found {opened.mapping!r}: "
+            "gatewise.gradients takes any net"
+        )
     try:
-        found = {name: sensitivity(opened, text, **options)}
+        found = {name: one()}
         if before:
-            model = untrained(opened)
-            found[f"{name}, untrained"] = sensitivity(opened, text, model=model, **options)
+            found[f"{name}, untrained"] = one(untrained(opened))
     except OptionError as error:
         raise with_flag_names(error, _FLAGS) from None
     return found
@@ -108,13 +136,12 @@ def _measured(
 
 def _table(found: Mapping[str, Sensitivity]) -> str:
     first = next(iter(found.values())).profile
-    lags = [lag for lag in _SHOWN if lag < len(first.norms)]
+    longest = max(len(one.profile.norms) for one in found.values())
+    lags = [lag for lag in _SHOWN if lag < longest]
     rows = [["", *found]]
-    rows.append(["nats/token", *(f"{one.nats:.3f}" for one in found.values())])
+    rows.append(["cost", *(f"{one.nats:.3f}" for one in found.values())])
     for lag in lags:
-        rows.append(
-            [f"lag {lag}", *(_norm(float(one.profile.norms[lag])) for one in found.values())]
-        )
+        rows.append([f"lag {lag}", *(_norm(one, lag) for one in found.values())])
     rows.append(["nats/step", *(_signed(one.profile.decay()) for one in found.values())])
     rows.append(
         [f"reach ({_SHARE:.0%})", *(str(one.profile.reach(_SHARE)) for one in found.values())]
@@ -149,8 +176,9 @@ def _dynamics(found: Mapping[str, Sensitivity]) -> list[list[str]]:
     return rows
 
 
-def _norm(value: float) -> str:
-    return f"{value:.2e}"
+def _norm(one: Sensitivity, lag: int) -> str:
+    norms = one.profile.norms
+    return f"{float(norms[lag]):.2e}" if lag < len(norms) else "-"
 
 
 def _signed(value: float) -> str:

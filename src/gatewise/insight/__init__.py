@@ -32,6 +32,7 @@ from gatewise.insight.sensitivity import (
     untrained,
     windows_of,
 )
+from gatewise.insight.task_sensitivity import task_sensitivity
 from gatewise.insight.units import Follower, Worth, followers, worth
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "selectivity",
     "sensitivity",
     "slow_points",
+    "task_sensitivity",
     "untrained",
     "windows_of",
     "worth",

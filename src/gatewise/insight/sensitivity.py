@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from gatewise.errors import DataError, OptionError
 from gatewise.gradients import Exponents, Profile, Spectrum, lag_profile, lyapunov, spectra
 from gatewise.mappings import LanguageModel
 from gatewise.modes import evaluating
-from gatewise.run import LanguageRun
+from gatewise.run import LanguageRun, Run
+from gatewise.stack import Stack
 from gatewise.types import State, state_tensors
 
 _LARGEST = 2048
@@ -84,7 +85,7 @@ def sensitivity(
     if not exponents and not spectrum:
         return found
     with evaluating(model):
-        return _with_dynamics(found, model, x, exponents, spectrum)
+        return with_dynamics(found, model.stack, x, exponents, spectrum)
 
 
 def profile_of(
@@ -116,11 +117,11 @@ def profile_of(
     return Sensitivity(profile, tokens.shape[1], nats), x
 
 
-def _with_dynamics(
-    found: Sensitivity, model: LanguageModel, x: Tensor, exponents: int, spectrum: int
+def with_dynamics(
+    found: Sensitivity, stack: Stack, x: Tensor, exponents: int, spectrum: int
 ) -> Sensitivity:
-    """Exponents and singular values along the first window, from the start state."""
-    size = sum(part.numel() for part in state_tensors(model.zero_state(1)))
+    """Exponents and singular values along the first column of x, from the start state."""
+    size = sum(part.numel() for part in state_tensors(stack.zero_state(1)))
     if size > _LARGEST:
         raise OptionError(
             f"exponents and spectrum: expected a state of at most {_LARGEST:,} numbers, whose Jacobian fits, "
@@ -128,12 +129,12 @@ def _with_dynamics(
         )
     first = x[:, :1]
     skip = len(first) // 4
-    return Sensitivity(
-        found.profile,
-        found.windows,
-        found.nats,
-        lyapunov(model.stack, first, count=min(exponents, size), skip=skip) if exponents else None,
-        spectra(model.stack, first[:spectrum]) if spectrum else None,
+    return replace(
+        found,
+        exponents=lyapunov(stack, first, count=min(exponents, size), skip=skip)
+        if exponents
+        else None,
+        spectrum=spectra(stack, first[:spectrum]) if spectrum else None,
     )
 
 
@@ -154,15 +155,18 @@ def windows_of(ids: np.ndarray[Any, np.dtype[Any]], lags: int, count: int) -> Te
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
-def untrained(run: LanguageRun) -> LanguageModel:
+def untrained(run: Run) -> Any:
     """The model as it was before training: its own sizes, drawn from the seed that the run began with.
 
     A model with an adaptive softmax or learned clusters has the same sizes, but no counts of tokens.
+
+    Args:
+        run: of a language model or a memory task.
     """
     training = run.config.get("training")
     seed = training.get("seed", 0) if isinstance(training, dict) else 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
-        model = LanguageModel(run.model.config)
-    weight = run.model.embedding.weight
+        model = type(run.model)(run.model.config)
+    weight = next(run.model.parameters())
     return model.to(device=weight.device, dtype=weight.dtype).eval()
