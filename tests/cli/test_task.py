@@ -147,3 +147,32 @@ def test_inspect_read(solved: Path, gatewise: Any, tmp_path: Path) -> None:
             "expected the number of a test sequence"
             in gatewise("inspect", "read", solved, given).line
         )
+
+
+def test_inspect_paths(solved: Path, gatewise: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
+    words = ("inspect", "paths", solved, "--sequences", "6")
+    picture, saved = tmp_path / "paths.svg", tmp_path / "paths.npz"
+    called = gatewise(*words, "--points", "a", "--plot", picture, "--out", saved, "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    assert len(found["shares"]) == 2
+    assert len(found["classes"]) == 6
+    assert len(found["paths"][0]) == 6
+    assert len(found["points"]["speeds"]) == len(found["points"]["places"])
+    assert picture.exists()
+    assert saved.exists()
+    assert "components have" in gatewise(*words, "--dimensions", "3").out
+    for extra, says in (
+        (("--points", "Z"), "unknown symbol (--points) 'Z'"),
+        (("--text", "abc"), "--text: for a run of a language model"),
+        (("--dimensions", "4"), "--dimensions: expected 2 or 3"),
+    ):
+        assert says in gatewise(*words, *extra).line
+
+
+def test_inspect_paths_of_a_text(gatewise: Any, trained: Path) -> None:
+    called = gatewise("inspect", "paths", trained, "--text", "def gate(self):", "--points", " ")
+    assert called.status == 0, called.err
+    assert "1 paths of 15 steps" in called.out
+    assert "--text: expected a text" in gatewise("inspect", "paths", trained).line

@@ -30,6 +30,9 @@ INSPECTIONS = {
     "patch": "States of another text, put into a model that has read this one: whose continuation does it write?\n\n"
     "Each state of each layer (or --name) is taken after the last token of OTHER and set at the last of PROMPT, alone and all together; "
     "for each, what is written, and what the continuations of both texts cost then.",
+    "paths": "The path that the state takes, in the plane (or space) in which it differs most, and where it rests.\n\n"
+    "Of a memory task its test sequences, coloured by what is asked; of a language model a text, coloured by time. --points X looks for "
+    "the states at which the net stands still while X is read again and again, and says whether they attract.",
     "ratings": "What people said of captions, on the lecture's four levels.\n\n"
     "How many captions got each level, how far the raters agree, and with --references how well each metric "
     "goes with them.",

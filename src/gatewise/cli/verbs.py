@@ -76,6 +76,7 @@ BELOW = {
             "lens",
             "novelty",
             "patch",
+            "paths",
             "ratings",
             "read",
             "search",

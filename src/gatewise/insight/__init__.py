@@ -33,6 +33,7 @@ from gatewise.insight.sensitivity import (
     windows_of,
 )
 from gatewise.insight.task_sensitivity import task_sensitivity
+from gatewise.insight.trajectories import as_states, states_along
 from gatewise.insight.units import Follower, Worth, followers, worth
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "SlowPoints",
     "Worth",
     "ablate",
+    "as_states",
     "direction",
     "fading",
     "find",
@@ -77,6 +79,7 @@ __all__ = [
     "selectivity",
     "sensitivity",
     "slow_points",
+    "states_along",
     "task_sensitivity",
     "untrained",
     "windows_of",

@@ -53,7 +53,7 @@ def paths(
         shown = axes.scatter(*flat.T, c=times, cmap="viridis", s=6, zorder=2)
         figure.colorbar(shown, ax=axes, label="time, steps", shrink=0.7)
     else:
-        names = list(dict.fromkeys(classes))
+        names = sorted(set(classes))
         for number, name in enumerate(names):
             again, colour = divmod(number, len(COLOURS))  # a colour again with other dashes
             look: dict[str, Any] = {
@@ -71,6 +71,7 @@ def paths(
             axes.scatter(
                 *place[:, None], s=60, marker="o", facecolors=face, edgecolors="#000000", zorder=3
             )
-    for which, share in zip("xyz", plane.shares.tolist(), strict=False):
-        axes.set(**{f"{which}label": f"component, {share:.0%} of the variance"})
+    of = " of the variance" if dimensions == 2 else ""  # in space there is less room
+    for k, (which, share) in enumerate(zip("xyz", plane.shares.tolist(), strict=False)):
+        axes.set(**{f"{which}label": f"component {k + 1}, {share:.0%}{of}"})
     return figure
