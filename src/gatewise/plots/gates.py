@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gatewise.errors import ShapeError
 from gatewise.plots.figures import new, plain
 
 if TYPE_CHECKING:
@@ -24,8 +25,17 @@ def gates(*parts: tuple[Sequence[str], Mapping[str, Tensor]]) -> Any:
             and path -> (T, units).
     Returns:
         A matplotlib Figure.
+    Raises:
+        ShapeError: there is nothing to draw, or something is not (T, units).
     """
     drawn = [(tokens, path, values) for tokens, record in parts for path, values in record.items()]
+    if not drawn or not all(tokens for tokens, _ in parts):
+        raise ShapeError("expected tokens, and gates or states along them, found none")
+    for tokens, path, values in drawn:
+        if values.ndim != 2 or len(values) != len(tokens):
+            raise ShapeError(
+                f"{path}: expected (T, units) of {len(tokens)} tokens, found {tuple(values.shape)}"
+            )
     heights = [max(1.6, min(6.0, values.shape[1] * 0.045)) for _, _, values in drawn]
     longest = max(len(tokens) for tokens, _ in parts)
     figure = new(max(5.0, min(24.0, 2.0 + 0.14 * longest)), len(parts) + sum(heights))
