@@ -18,6 +18,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 # (stage, what it answers, its modules), top to bottom; within a stage left to right.
 STAGES = (
     ("ground", "what everything may use", ("errors", "types", "modes", "folders")),
+    ("", "", ("display",)),
     ("one step", "what a cell computes, and what is read and set in it", ("cells",)),
     ("", "", ("places", "probe", "card", "noise")),
     ("engine", "how a plan is computed", ("engine",)),

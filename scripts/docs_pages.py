@@ -1,5 +1,5 @@
 """Pages that mkdocs makes while it builds: the help of each command, and a reference page for each
-module of the package. So neither can fall behind the source."""
+module of the package. So neither can fall behind the source. And the lecture's pages in the lecture's order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
@@ -26,6 +27,20 @@ def on_files(files: Files, config: Any) -> Files:
     for path, content in {"commands.md": commands(), **reference()}.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+# ---------------------------------------------------------------------------- navigation
+
+LESSONS = ("index", "unrolling", "batches", "vanishing", "gates", "mappings")
+
+
+def on_nav(nav: Any, config: Any, files: Files) -> Any:
+    """The pages of docs/examples under the lecture's name, in its order."""
+    for section in nav.items:
+        if section.is_section and section.title == "Examples":
+            section.title = "The lecture, executed"
+            section.children.sort(key=lambda page: LESSONS.index(Path(page.file.src_path).stem))
+    return nav
 
 
 # ---------------------------------------------------------------------------- reference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -88,3 +89,26 @@ def test_the_gradients_of_matrices_and_norms() -> None:
     )
     assert "mean(v) is over the units" in normed.text
     assert normed.keeps
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_equations_show_themselves_in_a_notebook(name: str) -> None:
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
+    from matplotlib.mathtext import MathTextParser
+
+    shown = gw.show(REGISTRY[name])
+    tex = shown._repr_latex_()
+    assert tex.startswith("$$\\begin{aligned}\n")
+    assert tex.endswith("\n\\end{aligned}$$")
+    for line in shown.latex.split(" \\\\\n"):  # each is a formula
+        MathTextParser("path").parse(f"${line.replace('&=', '=')}$")
+    markdown = shown._repr_markdown_()
+    assert tex in markdown
+    assert markdown.index("```text\n") < markdown.index("gradients\n") < markdown.rindex("```")
+    assert shown.equations not in markdown  # the formulas say it
+
+
+def test_names_do_not_become_markup() -> None:
+    law = dataclasses.replace(gw.cells.LSTM.law, name="a_b*<c>", paper="[x](y) & `z`")
+    head = gw.show(law)._repr_markdown_().splitlines()[0]
+    assert head == r"**a\_b\*\<c\>**: \[x\](y) & \`z\`"

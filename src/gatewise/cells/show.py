@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -72,6 +73,19 @@ class Shown:
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_latex_(self) -> str:
+        return f"$$\\begin{{aligned}}\n{self.latex}\n\\end{{aligned}}$$"
+
+    def _repr_markdown_(self) -> str:
+        head = f"**{_plain(self.name)}**" + (f": {_plain(self.paper)}" if self.paper else "")
+        _, _, rest = self.text.partition(f"{self.equations}\n\n")
+        return f"{head}\n\n{self._repr_latex_()}\n\n```text\n{rest}\n```\n"
+
+
+def _plain(text: str) -> str:
+    """Text that markdown takes for nothing else."""
+    return re.sub(r"([\\`*_{}\[\]<>#+!|$~])", r"\\\1", text)
 
 
 def show(cell: Cell | type[Cell] | Law) -> Shown:
@@ -256,7 +270,8 @@ def _tex_input(kind: str, name: str) -> str:
     if kind == "state":
         return _symbol(name, "{t-1}")
     if kind == "param":
-        return rf"\mathrm{{{name.replace('_', ' ')}}}"
+        words = name.replace("_", "\\ ")  # a plain space is none in a formula
+        return rf"\mathrm{{{words}}}"
     x, h = f"W_{{{name}}} x_t", f"R_{{{name}}} h_{{t-1}}"
     if kind == "pre.x":
         return x

@@ -75,6 +75,10 @@ class RunLog:
             if event is not None:
                 yield event
 
+    def validations(self) -> list[dict[str, Any]]:
+        """The events about evaluations, oldest first."""
+        return [event for event in self.read() if event.get("kind") == "valid"]
+
     def damaged_lines(self) -> int:
         """How many lines are no JSON objects (a partial last one included)."""
         return sum(event is None for _, event in self._lines())

@@ -309,10 +309,7 @@ def validations(run: Path) -> list[dict[str, Any]]:
     """The lines about evaluations in a run's log, oldest first."""
     from gatewise.checkpoint import RunLog
 
-    log = RunLog(run / "log.jsonl")
-    return (
-        [event for event in log.read() if event.get("kind") == "valid"] if log.path.exists() else []
-    )
+    return RunLog(run / "log.jsonl").validations()
 
 
 _FIGURES = {

@@ -28,6 +28,11 @@ class Spectrum:
     singular: Tensor
     radius: Tensor
 
+    def _repr_html_(self) -> str:
+        from gatewise.gradients.showing import spectrum_html
+
+        return spectrum_html(self.times, self.singular, self.radius)
+
 
 def jacobians(
     net: Net, x: Tensor, state: State = None, *, every: int = 1, start: int = 0

@@ -64,6 +64,12 @@ class Profile:
         lags = torch.arange(len(self.norms), dtype=self.norms.dtype, device=self.norms.device)
         return float((lags * self.norms).sum()) / total if total > 0 else 0.0
 
+    def _repr_html_(self) -> str:
+        from gatewise.gradients.showing import profile_html
+
+        found = (self.decay(), self.reach(), self.mean_lag)
+        return profile_html(self.norms, self.wrt, self.layer, *found)
+
 
 def by_lag(flow: Tensor) -> Tensor:
     """The matrix of `flow` (T, T) by lag: (T,), at [n] the mean of [t, t - n] over t.

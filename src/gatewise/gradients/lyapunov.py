@@ -30,6 +30,11 @@ class Exponents:
         """(B,), the dimension of Kaplan and Yorke, n where the sum of all n is not negative."""
         return torch.tensor([_dimension(row.tolist()) for row in self.values])
 
+    def _repr_html_(self) -> str:
+        from gatewise.gradients.showing import exponents_html
+
+        return exponents_html(self.values, self.history, self.dimension)
+
 
 def _dimension(values: list[float]) -> float:
     total = 0.0

@@ -2,9 +2,21 @@
 
 from gatewise.plots.coloured import coloured
 from gatewise.plots.fading import fading
-from gatewise.plots.figures import save
+from gatewise.plots.figures import COLOURS, DASHES, new, save
 from gatewise.plots.flow import matrix, profiles, spectrum
 from gatewise.plots.gates import gates
 from gatewise.plots.paths import paths
 
-__all__ = ["coloured", "fading", "gates", "matrix", "paths", "profiles", "save", "spectrum"]
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "coloured",
+    "fading",
+    "gates",
+    "matrix",
+    "new",
+    "paths",
+    "profiles",
+    "save",
+    "spectrum",
+]

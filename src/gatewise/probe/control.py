@@ -127,6 +127,11 @@ class Control:
     def __repr__(self) -> str:
         return f"Control.from_json({self.to_json()!r})"
 
+    def _repr_html_(self) -> str:
+        from gatewise.probe.showing import Act, control_html
+
+        return control_html(Act(*vars(rule).values()) for rule in self.rules)
+
     @_Constructor
     @staticmethod
     def on(

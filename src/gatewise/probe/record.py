@@ -78,6 +78,11 @@ class Record:
         data |= {"time": dump(self.time), "units": dump(self.units)}
         return json.dumps({k: v for k, v in data.items() if v is not None})
 
+    def _repr_html_(self) -> str:
+        from gatewise.probe.showing import record_html
+
+        return record_html(self.names, self.every, self.time, self.units, self.grad, self.to)
+
     @staticmethod
     def from_json(text: str) -> Record:
         """The request that `to_json` wrote.
@@ -138,6 +143,11 @@ class Records(dict[str, Tensor]):
             "shapes": {name: list(value.shape) for name, value in self.items()},
             "dtypes": {name: str(v.dtype).removeprefix("torch.") for name, v in self.items()},
         })  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        from gatewise.probe.showing import records_html
+
+        return records_html(self, self.times, self.own_times)
 
     @staticmethod
     def from_json(text: str) -> Records:

@@ -72,8 +72,18 @@ class Run:
         )
 
     def __repr__(self) -> str:
-        size = sum(parameter.numel() for parameter in self.model.parameters())
+        size = _size(self.model)
         return f"{type(self).__name__}({str(self.path)!r}, step={self.step}, {size:,} parameters)"
+
+    def _repr_html_(self) -> str:
+        from gatewise.run.showing import run_html
+
+        size, config = _size(self.model), self.config
+        return run_html(self.mapping, self.path, self.step, size, config, self.verbs, self.notes)
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def place(

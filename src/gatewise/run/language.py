@@ -59,6 +59,13 @@ class Reading:
         """Mean cost; NaN for a text of one token."""
         return float(self.nats[1:].mean())
 
+    def _repr_html_(self) -> str:
+        from gatewise.display import Markup
+        from gatewise.run.showing import reading_html
+
+        record = Markup() if self.record is None else Markup(self.record._repr_html_())
+        return reading_html(self.tokens, self.nats.tolist(), record, self.notes)
+
 
 class LanguageRun(Run):
     """A run of `gatewise train lm`.
