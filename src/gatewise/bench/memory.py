@@ -15,12 +15,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gatewise.errors import DataError, FailedError, OptionError
+from gatewise.errors import DataError, FailedError, Interrupted, OptionError
+from gatewise.train.signals import StopSignals
 
 Row: TypeAlias = "dict[str, Any]"
 
@@ -40,6 +41,7 @@ SAME_RUN = (
 )
 """What makes a row: two that agree in all of these are the same run."""
 _BEFORE = {"clip_norm": 1.0, "schedule": "constant"}  # the only ones, until they could be chosen
+_LOOK = 0.5  # seconds between looks at whether a stop was asked for
 _GROUP = tuple(name for name in SAME_RUN if name != "seed")
 
 
@@ -189,22 +191,34 @@ def measure(
     Raises:
         DataError: `out` holds something else.
         FailedError: a run fails, or a file cannot be written; the rows before it are kept.
+        Interrupted: SIGINT or SIGTERM came; the runs in hand have been saved.
     """
     rows, wanted = read(out), list(plan.rows())
     kept = {_key(row) for row in rows}
     left = [row for row in wanted if _key(row) not in kept]
     there = len(wanted) - len(left)
     processes = _Processes(max(1, (os.cpu_count() or 1) // jobs))
-    with ThreadPoolExecutor(jobs) as pool:
+    with StopSignals() as stopped, ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_trained, row, runs, plan.device, processes) for row in left]
+        waiting = set(futures)
         try:
-            for future in as_completed(futures):
-                rows.append(future.result())
-                write(out, rows)
-                there += 1
-                done(rows[-1], there, len(wanted))
+            while waiting:
+                ended, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+                failed = [future for future in ended if future.exception() is not None]
+                for future in (one for one in futures if one in ended and one not in failed):
+                    rows.append(future.result())
+                    write(out, rows)
+                    there += 1
+                    done(rows[-1], there, len(wanted))
+                for future in failed:
+                    future.result()  # what is done is kept; now raise
+                if stopped():
+                    raise Interrupted(
+                        f"stopped; {there:,} of {len(wanted):,} rows are in {out}, the same command goes on",
+                        stopped.exit_code,
+                    )
         finally:
-            for future in futures:
+            for future in waiting:
                 future.cancel()
             processes.end()
     return rows
