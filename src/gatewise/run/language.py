@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from gatewise.stream import Stream
 from gatewise.text.base import Tokenizer
 from gatewise.text.corpora import Tokens
 from gatewise.text.tokenizers import from_json
+
+if TYPE_CHECKING:
+    from gatewise.complete import Batcher
 
 # What `complete` assumes where nothing is asked for: a little surer than the model itself.
 COMPLETION = {"max_tokens": 64, "temperature": 0.7}
@@ -125,6 +128,31 @@ class LanguageRun(Run):
         """
         model = self._packing.form(engine, dtype)
         return Completer(model, self.tokenizer, control=control, engine=engine)
+
+    def batcher(
+        self,
+        *,
+        control: Control | None = None,
+        dtype: str | None = None,
+        **options: Any,
+    ) -> Batcher:
+        """What answers many users at once; see `gatewise.complete.Batcher`.
+
+        Args:
+            control: what to set in the gates, for all of them.
+            dtype: weights of the step engine: float32, bfloat16, int8 or int4. Default: as they were exported, else
+                float32.
+            options: cache_bytes, waiting.
+
+        Raises:
+            EngineError: the step engine cannot run this model; the message says why.
+        """
+        from gatewise.complete.batch import Batcher
+        from gatewise.step.generation import StepLanguageModel
+
+        model = self._packing.form("step", dtype)
+        assert isinstance(model, StepLanguageModel)
+        return Batcher(model, self.tokenizer, control=control, **options)
 
     def complete(
         self,

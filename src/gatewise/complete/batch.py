@@ -1,0 +1,385 @@
+"""Many requests together, one step after the other: they join and leave between steps.
+
+One thread runs the model. In each turn it reads a piece of one text that is not yet read, and takes a few steps with
+all samples that are being written. What is drawn for a sample follows from its text, seed and number alone: the step
+engine fixes its order of summation, so an answer is the same, bit for bit, whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewise.complete.cache import MOST_BYTES, Known, StateCache
+from gatewise.complete.columns import Columns, Drawn
+from gatewise.complete.completer import notes_of
+from gatewise.complete.jobs import Counts, Job, Sample
+from gatewise.complete.requests import (
+    CANCELLED,
+    DEADLINE,
+    DONE,
+    Answer,
+    BusyError,
+    Piece,
+    Request,
+    Ticket,
+)
+from gatewise.errors import GatewiseError
+from gatewise.generate import first_input
+from gatewise.generate.choose import mix, offsets
+from gatewise.generate.endings import Writer
+from gatewise.generate.sampling import BEFORE
+from gatewise.probe import Control
+from gatewise.step.drawing import Drawing
+from gatewise.step.generation import StepLanguageModel
+from gatewise.text.base import Tokenizer
+
+WAITING = 256
+"""Requests that may wait or be in work; more are refused."""
+COLUMNS = 96
+"""Samples that are written side by side."""
+_READ = 128
+"""Tokens of a text that are read between two steps of the others."""
+_ALONE = 1024
+"""The same where nobody writes."""
+_KEEP = 256
+"""Tokens between states that are kept while a long text is read."""
+_PATIENCE = 0.1
+"""Seconds after which what waits goes before what came last."""
+_RANKED = 64
+"""Tokens of a suffix that rank the candidates."""
+
+
+class Batcher:
+    """Answers requests for one model, many at a time.
+
+    Args:
+        model: packed for the step engine.
+        tokenizer: the model's.
+        control: acts on all requests; times count from the beginning of each text.
+        cache_bytes: what known texts and states may take.
+        waiting: requests that may be on their way at once.
+
+    Attributes:
+        counts: what it has done.
+        cache: of states.
+    """
+
+    def __init__(
+        self,
+        model: StepLanguageModel,
+        tokenizer: Tokenizer,
+        *,
+        control: Control | None = None,
+        cache_bytes: int = MOST_BYTES,
+        waiting: int = WAITING,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.cache, self.counts = StateCache(tokenizer, cache_bytes), Counts()
+        self._columns, self._waiting = Columns(model, control), waiting
+        self._unknown = () if tokenizer.unknown_id is None else (tokenizer.unknown_id,)
+        self._offsets: dict[object, Tensor | None] = {}
+        self._new: deque[Ticket] = deque()
+        self._reading: list[Job] = []
+        self._ready: list[Job] = []
+        self._writing: list[Job] = []
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="gatewise-batcher", daemon=True)
+        self._thread.start()
+
+    # --- from other threads ----------------------------------------------------------------------
+
+    def submit(
+        self,
+        request: Request,
+        on_piece: Piece | None = None,
+        on_end: Callable[[Answer], None] | None = None,
+    ) -> Ticket:
+        """Begin to answer a request.
+
+        Args:
+            request: what is asked.
+            on_piece: called with the number of a sample and a piece of its text, as soon as it is definite.
+            on_end: called with the answer. Both are called by the model's thread, and must be quick.
+
+        Raises:
+            BusyError: as many requests as may be are on their way.
+            GatewiseError: the batcher is closed.
+        """
+        ticket = Ticket(request, on_piece, on_end)
+        with self._wake:
+            if self._closing:
+                raise GatewiseError("the batcher is closed: open the run again")
+            if self.load >= self._waiting:
+                self.counts.refused += 1
+                raise BusyError(f"{self._waiting} requests are on their way: try again soon")
+            self._new.append(ticket)
+            self.counts.requests += 1
+            self._wake.notify()
+        return ticket
+
+    @property
+    def _jobs(self) -> tuple[list[Job], list[Job], list[Job]]:
+        return self._reading, self._ready, self._writing
+
+    @property
+    def load(self) -> int:
+        """Requests on their way."""
+        return len(self._new) + sum(len(jobs) for jobs in self._jobs)
+
+    def close(self, timeout: float | None = 5.0) -> None:
+        """Answer what is on its way, for at most so many seconds, and end."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout)
+        if self._thread.is_alive():  # what is left is answered with what there is
+            for job in [job for jobs in self._jobs for job in jobs]:
+                job.ticket.cancel()
+            for ticket in tuple(self._new):
+                ticket.cancel()
+            self._thread.join(timeout)
+
+    # --- the model's thread ----------------------------------------------------------------------
+
+    def _work(self) -> None:
+        with torch.inference_mode():
+            while self._gather():
+                self._turn()
+
+    def _gather(self) -> bool:
+        """Take up new requests; wait where there is nothing to do. False at the end."""
+        with self._wake:
+            while not (self._new or any(self._jobs)):
+                if self._closing:
+                    return False
+                self._wake.wait()
+            taken = list(self._new)
+            self._new.clear()
+            # still under the lock: a ticket is always in one of the lists that `load` counts
+            jobs = [self._taken_up(ticket) for ticket in taken]
+            self._reading += jobs
+        return True
+
+    def _taken_up(self, ticket: Ticket) -> Job:
+        options = ticket.request.options
+        seed = secrets.randbits(32) if options.seed is None else options.seed
+        banned = tuple(dict.fromkeys((*options.banned, *self._unknown)))
+        job = Job(ticket, replace(options, seed=seed, banned=banned), seed)
+        job.times.append(time.monotonic())
+        return job
+
+    def _turn(self) -> None:
+        self._drop_ended()
+        job = self._next_to_read()
+        if job is not None:
+            self._guarded(job, self._read_on)
+        self._begin_ready()
+        if self._writing:
+            self._write_on()
+
+    def _guarded(self, job: Job, act: Callable[[Job], None]) -> None:
+        """Let one request's failure end that request alone."""
+        try:
+            act(job)
+        except Exception as error:
+            self._finish(job, DONE, error)
+
+    def _drop_ended(self) -> None:
+        """End what was cancelled, or is past its deadline."""
+        now = time.monotonic()
+        for job in [job for jobs in self._jobs for job in jobs]:
+            if job.ticket.cancelled:
+                self.counts.cancelled += 1
+                self._finish(job, CANCELLED)
+            elif now >= job.deadline:
+                self._finish(job, DEADLINE)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _next_to_read(self) -> Job | None:
+        """What was asked last, unless something waits too long."""
+        if not self._reading:
+            return None
+        oldest = min(self._reading, key=lambda job: job.ticket.born)
+        if time.monotonic() - oldest.ticket.born > _PATIENCE:
+            return oldest
+        return max(self._reading, key=lambda job: job.ticket.born)
+
+    def _read_on(self, job: Job) -> None:
+        """A piece of a text; what is read through begins to be written, as soon as there is room."""
+        if job.known is None:
+            self._look_up(job)
+        assert job.known is not None
+        size = min(job.left, _READ if self._writing else _ALONE, _KEEP)
+        if size > 0:
+            assert job.state is not None
+            ids = job.known.ids[job.done : job.done + size]
+            job.state = self._columns.feed(job.state, ids, job.known.position + job.done)
+            job.done += size
+            job.states[job.known.position + job.done] = job.state
+            self.counts.read += size
+        if not job.left:
+            self._read_through(job)
+
+    def _look_up(self, job: Job) -> None:
+        request = job.ticket.request
+        job.notes = tuple(notes_of(self.tokenizer, request.prefix[-_NOTED:]))
+        known = self.cache.find(request.prefix)
+        if not known.total:
+            ids = first_input(self.model, self.tokenizer, job.options)
+            known = replace(known, ids=ids, total=len(ids))
+        job.known = known
+        job.state = self._columns.start if known.state is None else known.state
+        self.counts.known += known.position
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def _read_through(self, job: Job) -> None:
+        """Keep what was read; what nothing is to be written for is answered."""
+        assert job.known is not None
+        self._reading.remove(job)
+        if job.ticket.request.prefix:
+            self.cache.keep(job.known, job.states)
+        job.times.append(time.monotonic())
+        if job.options.max_tokens:
+            self._ready.append(job)
+        else:
+            self._finish(job, DONE)
+
+    def _begin_ready(self) -> None:
+        """Begin to write, first come, first served, as long as there is room."""
+        while self._ready:
+            writing = sum(len(job.active) for job in self._writing)
+            if self._writing and writing + self._ready[0].options.n > COLUMNS:
+                return
+            job = self._ready.pop(0)
+            self._writing.append(job)
+            self._guarded(job, self._begin)
+
+    def _begin(self, job: Job) -> None:
+        """All samples at the end of the text."""
+        assert job.known is not None
+        assert job.state is not None
+        last, before = int(job.known.ids[-1]), self._last_tokens(job.known)
+        prefix = job.ticket.request.prefix
+        trim = self.tokenizer.kind == "word" and prefix[-1:].isspace()
+        for number in range(job.options.n):
+            writer = Writer(self.tokenizer.decoder(), job.options, before)
+            job.samples.append(Sample(number, writer, mix(job.seed, number), last, trim=trim))
+        job.active = list(job.samples)
+        job.memory = [job.state] * job.options.n
+        job.drawings = self._drawings(job)
+
+    def _last_tokens(self, known: Known) -> list[int]:
+        """The last tokens of the text: a decoder may need them."""
+        ids = known.ids
+        if len(ids) < BEFORE:  # the rest is in the text
+            ids = self.tokenizer.encode(known.text[-8 * BEFORE :]) if known.text else ids
+        return [int(one) for one in ids[-BEFORE:]]
+
+    def _drawings(self, job: Job) -> list[Drawing]:
+        """How each sample is drawn."""
+        options = job.options
+        key = (options.banned, tuple(sorted(options.bias.items())))
+        if key not in self._offsets:
+            if len(self._offsets) > 64:
+                self._offsets.clear()
+            self._offsets[key] = offsets(options, self.model.vocab_size, torch.device("cpu"))
+        temperatures = job.ticket.request.temperatures or [options.temperature] * options.n
+        return [
+            Drawing(
+                float(temperature),
+                options.top_k,
+                float(options.top_p),
+                float(options.min_p),
+                self._offsets[key],
+            )
+            for temperature in temperatures
+        ]
+
+    def _write_on(self) -> None:
+        """A few steps of all samples, those that are drawn alike together."""
+        total = sum(len(job.active) for job in self._writing)
+        steps = 8 if total <= 8 else 4 if total <= 32 else 2
+        steps = min(steps, max(self._left(job) for job in self._writing))
+        if self._new or self._reading:
+            steps = min(steps, 4)
+        groups: dict[object, list[tuple[Job, int]]] = {}
+        for job in self._writing:
+            for row, sample in enumerate(job.active):
+                drawing = job.drawings[sample.number]
+                key = (*(getattr(drawing, name) for name in _ALIKE), id(drawing.offsets))
+                groups.setdefault(key, []).append((job, row))
+        drawn: dict[Job, list[tuple[int, Drawn]]] = {}
+        for members in groups.values():
+            job, row = members[0]
+            drawing = job.drawings[job.active[row].number]
+            found = self._columns.draw([job.row(row) for job, row in members], steps, drawing)
+            for (job, row), one in zip(members, found, strict=True):
+                drawn.setdefault(job, []).append((row, one))
+        self.counts.steps += steps
+        self.counts.columns += steps * total
+        for job, parts in drawn.items():
+            self._guarded(job, lambda job, parts=parts: self._take(job, parts))  # type: ignore[misc]
+
+    def _left(self, job: Job) -> int:
+        return job.options.max_tokens - len(job.active[0].ids)
+
+    def _take(self, job: Job, parts: list[tuple[int, Drawn]]) -> None:
+        """Take down what was drawn; drop the samples that ended, and end the job with the last."""
+        kept: list[tuple[Sample, Tensor]] = []
+        for row, drawn in sorted(parts, key=lambda part: part[0]):
+            sample = job.active[row]
+            for token, logprob in zip(drawn.tokens, drawn.logprobs, strict=True):
+                job.extend(sample, token, logprob)
+                self.counts.written += 1
+                if sample.reason:
+                    break
+            else:
+                kept.append((sample, drawn.state))
+        job.active = [sample for sample, _ in kept]
+        job.memory = [state for _, state in kept]
+        if not kept:
+            self._finish(job, DONE)
+
+    # --- ending ----------------------------------------------------------------------------------
+
+    def _finish(self, job: Job, ended: str, error: Exception | None = None) -> None:
+        """Answer a request, with what there is."""
+        for jobs in self._jobs:
+            if job in jobs:
+                jobs.remove(job)
+        order = None
+        if error is None and ended == DONE and job.samples and job.ticket.request.suffix:
+            try:
+                order = self._ranked(job)
+            except Exception as found:
+                error = found
+        job.ticket.end(job.answer(ended, error, order))
+
+    def _ranked(self, job: Job) -> tuple[int, ...]:
+        """The samples' numbers, those first after which the suffix is most probable."""
+        assert job.known is not None
+        assert job.state is not None
+        scores = []
+        for sample in job.samples:
+            own = len(self.tokenizer.encode(sample.text))
+            tail = self.tokenizer.encode(sample.text + job.ticket.request.suffix)
+            ids = np.concatenate((job.known.ids[-1:], tail[: own + _RANKED]))
+            scores.append(self._columns.score(job.state, ids, job.known.total - 1))
+        return tuple(sorted(range(len(scores)), key=lambda k: -scores[k]))
+
+
+_NOTED = 2_000
+"""Characters before the cursor that are looked through for unknown ones."""
+_ALIKE = ("temperature", "top_k", "top_p", "min_p")

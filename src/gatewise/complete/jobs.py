@@ -1,0 +1,167 @@
+"""A request in work: what was read of its text, and what is written of its samples."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from gatewise.complete.cache import Known
+from gatewise.complete.columns import Row
+from gatewise.complete.completer import Completion
+from gatewise.complete.requests import Answer, Ticket
+from gatewise.errors import DivergedError
+from gatewise.generate import SamplingOptions
+from gatewise.generate.endings import Writer
+from gatewise.step.drawing import Drawing
+
+
+@dataclass(eq=False)
+class Sample:
+    """One continuation as far as it is written."""
+
+    number: int
+    writer: Writer
+    seed: int
+    token: int
+    ids: list[int] = field(default_factory=list)
+    logprob: float = 0.0
+    reason: str = ""
+    trim: bool = False
+    text: str = ""
+
+
+@dataclass(eq=False)
+class Job:
+    """A ticket in work.
+
+    Args:
+        ticket: whose.
+        options: how to draw, the unknown token banned.
+        seed: of its draws.
+        known: what the cache knew of its text, once looked up.
+        state: after the tokens that were read, (R,).
+        done: tokens of `known.ids` that were read.
+        states: kept on the way.
+        samples: all of them.
+        active: those that are still written, with a state in `memory` each.
+        times: when it was taken up, and when it was read.
+    """
+
+    ticket: Ticket
+    options: SamplingOptions
+    seed: int
+    known: Known | None = None
+    state: Tensor | None = None
+    done: int = 0
+    states: dict[int, Tensor] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    active: list[Sample] = field(default_factory=list)
+    memory: list[Tensor] = field(default_factory=list)
+    drawings: list[Drawing] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def left(self) -> int:
+        """Tokens to be read before writing begins: all but the last."""
+        assert self.known is not None
+        return len(self.known.ids) - 1 - self.done
+
+    @property
+    def deadline(self) -> float:
+        """When it is to be answered at the latest, by `time.monotonic`."""
+        seconds = self.ticket.request.seconds
+        return math.inf if seconds is None else self.ticket.born + seconds
+
+    def row(self, place: int) -> Row:
+        """A sample that is still written, as the model sees it."""
+        assert self.known is not None
+        sample = self.active[place]
+        drawn = len(sample.ids)
+        time = self.known.total - 1 + drawn
+        return Row(self.memory[place], sample.token, time, sample.seed, drawn)
+
+    def extend(self, sample: Sample, token: int, logprob: float) -> None:
+        """One more token of a sample, which may end it.
+
+        Raises:
+            DivergedError: the model's scores are not finite.
+        """
+        if math.isnan(logprob):
+            raise DivergedError(
+                "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
+            )
+        sample.token = token
+        sample.ids.append(token)
+        sample.logprob += logprob
+        if token in self.options.stop_ids:
+            sample.reason = "stop"
+            self._say(sample, sample.writer.flush())
+            return
+        self._say(sample, sample.writer.push(token))
+        if sample.writer.done:
+            sample.reason = sample.writer.reason
+        elif len(sample.ids) >= self.options.max_tokens:
+            self._say(sample, sample.writer.flush())
+            sample.reason = sample.writer.reason or "length"
+
+    def _say(self, sample: Sample, text: str) -> None:
+        """Pass a piece on, without the space that the prompt already ends in."""
+        if not text:
+            return
+        if sample.trim:
+            sample.trim, text = False, text.removeprefix(" ")
+        sample.text += text
+        if text and self.ticket.on_piece is not None:
+            self.ticket.on_piece(sample.number, text)
+
+    def answer(
+        self,
+        ended: str,
+        error: Exception | None = None,
+        order: tuple[int, ...] | None = None,
+    ) -> Answer:
+        """What there is."""
+        marks = [self.ticket.born, *self.times, time.monotonic()]
+        spent = [later - earlier for earlier, later in itertools.pairwise(marks)]
+        waited, read, wrote = (*spent, 0.0, 0.0)[:3]
+        return Answer(
+            tuple(
+                Completion(s.text, s.logprob, len(s.ids), s.reason or "length")
+                for s in self.samples
+            ),
+            ended,
+            self.done,
+            0 if self.known is None else self.known.position,
+            sum(len(sample.ids) for sample in self.samples),
+            (waited, read, wrote),
+            self.seed,
+            self.notes,
+            error,
+            order,
+        )
+
+
+@dataclass
+class Counts:
+    """What a batcher has done, for those who measure.
+
+    Args:
+        requests, cancelled, refused: how many.
+        read, known: tokens that were read, and those whose state was known.
+        written: tokens of all samples.
+        steps, columns: steps of the writing, and columns of all of them together.
+    """
+
+    requests: int = 0
+    cancelled: int = 0
+    refused: int = 0
+    read: int = 0
+    known: int = 0
+    written: int = 0
+    steps: int = 0
+    columns: int = 0
