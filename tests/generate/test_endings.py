@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from fakes import FakeDecoder
 from gatewise.generate import SamplingOptions, Writer
-from gatewise.generate.endings import Characters, Ending, Lines, Sentences, StopStrings
+from gatewise.generate.endings import (
+    Characters,
+    Closing,
+    Ending,
+    Lines,
+    Sentences,
+    StopStrings,
+    Words,
+)
 
 
 def through(rule: Ending, pieces: list[str]) -> tuple[list[str], bool]:
@@ -73,6 +81,34 @@ def test_lines(count: int, expected: str) -> None:
 def test_sentences(text: str, count: int, expected: str | None) -> None:
     for pieces in ([text], list(text)):
         out, done = through(Sentences(count), pieces)
+        assert done == (expected is not None)
+        assert "".join(out) == (text if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "expected"),
+    [
+        ("one two", 1, "one"),
+        (" one\ttwo three", 2, " one\ttwo"),
+        ("one", 1, None),
+        ("one ", 1, "one"),
+        ("  ", 1, None),
+    ],
+)
+def test_words(text: str, count: int, expected: str | None) -> None:
+    for pieces in ([text], list(text)):
+        out, done = through(Words(count), pieces)
+        assert done == (expected is not None)
+        assert "".join(out) == (text if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a, b) + c", "a, b)"), ("f(x)) y", "f(x))"), ("[{}] (", None), ("]", "]"), ("", None)],
+)
+def test_a_bracket_that_closes(text: str, expected: str | None) -> None:
+    for pieces in ([text], list(text)):
+        out, done = through(Closing(), pieces)
         assert done == (expected is not None)
         assert "".join(out) == (text if expected is None else expected)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections import Counter
 from typing import Any
 
@@ -225,6 +227,25 @@ def test_no_tokens_at_all() -> None:
     assert (sample.ids, sample.text, sample.logprob, sample.finish_reason) == ((), "", 0, "length")
 
 
+def test_it_ends_before_a_token_of_which_the_model_is_not_sure() -> None:
+    plain = SamplingOptions(max_tokens=30, seed=4, n=5)
+    free = generate(MODEL, [1], plain, tokenizer=LETTERS)
+    nats: list[list[float]] = [[] for _ in range(5)]
+    for step in free:
+        for k, (token, logprob) in enumerate(
+            zip(step.tokens.tolist(), step.logprobs.tolist(), strict=True)
+        ):
+            nats[k] += [logprob] if token >= 0 else []
+    sure = math.exp(sorted(one for each in nats for one in each)[len(nats[0]) // 2])
+    options = dataclasses.replace(plain, confidence=sure)
+    samples = generate(MODEL, [1], options, tokenizer=LETTERS).run()
+    for sample, whole, each in zip(samples, free.samples, nats, strict=True):
+        unsure = [k for k, one in enumerate(each) if k and one < math.log(sure)]
+        size = min(unsure, default=len(each))
+        assert sample.ids == whole.ids[:size]
+        assert sample.finish_reason == ("stop" if unsure else whole.finish_reason)
+
+
 def test_leaving_early() -> None:
     generation = generate(MODEL, [1], SamplingOptions(seed=1, n=2), tokenizer=LETTERS)
     for _ in range(3):
@@ -235,7 +256,7 @@ def test_leaving_early() -> None:
 
 
 def test_text_rules_need_a_tokenizer() -> None:
-    for rule in ({"stop": "x"}, {"lines": 1}, {"sentences": 1}, {"max_characters": 3}):
+    for rule in ({"stop": "x"}, {"lines": 1}, {"words": 1}, {"closing": True}):
         with pytest.raises(OptionError, match="tokenizer"):
             generate(MODEL, [1], SamplingOptions(**rule))  # type: ignore[arg-type]
 

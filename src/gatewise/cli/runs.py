@@ -70,6 +70,15 @@ class Drawing:
     sentences: int | None = None
     """End after this many sentences."""
 
+    words: int | None = None
+    """End after this many words."""
+
+    closing: bool = False
+    """End after the bracket that closes one which the text did not open."""
+
+    confidence: float = 0.0
+    """End before a token less probable than this."""
+
     max_characters: int | None = None
     """End after this many characters."""
 

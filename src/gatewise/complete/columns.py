@@ -110,7 +110,8 @@ class Columns:
     def _session(self, batch: int) -> TokenSession:
         """A session of so many columns, kept for the next call."""
         if batch not in self._sessions:
-            self._sessions[batch] = self._packed.start(batch, control=self._control)
+            with torch.inference_mode(False):  # the first is made before the batcher's thread
+                self._sessions[batch] = self._packed.start(batch, control=self._control)
         return self._sessions[batch]
 
 

@@ -95,6 +95,10 @@ class Job:
             raise DivergedError(
                 "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
             )
+        if self.options.doubts(logprob, len(sample.ids)):
+            sample.reason = "stop"
+            self._say(sample, sample.writer.flush())
+            return
         sample.token = token
         sample.ids.append(token)
         sample.logprob += logprob

@@ -94,6 +94,10 @@ def beam_search(
         raise OptionError(f"expected 1 <= n_best <= width, found n_best {n_best}, width {width}")
     if not 0 <= length_penalty < math.inf:
         raise OptionError(f"length_penalty: expected a number of 0 or more, found {length_penalty}")
+    if options is not None and options.confidence:
+        raise OptionError(
+            "confidence: expected none with beams, which are kept by their probability"
+        )
     options = options or SamplingOptions()
     step = Stepper(model, control=control, engine=engine)
     if not isinstance(prompt, Context):

@@ -16,6 +16,7 @@ from gatewise.generate.options import SamplingOptions
 # A sentence ends in one of these; the wide ones need no white space after them.
 _ENDS = ".!?\u2026"
 _WIDE_ENDS = "\u3002\uff01\uff1f"
+_OPENING, _CLOSING = "([{", ")]}"
 _CLOSERS = "\"')]}\u2019\u201d\u00bb\u300d\u300f"
 
 
@@ -128,6 +129,47 @@ class Sentences(Ending):
         return text
 
 
+class Words(Ending):
+    """Ends before the white space that follows word `count`."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._within = False
+
+    def push(self, text: str) -> str:
+        """See Ending."""
+        if self.done:
+            return ""
+        for at, character in enumerate(text):
+            if not character.isspace():
+                self._within = True
+            elif self._within:
+                self._within = False
+                self._left -= 1
+                if not self._left:
+                    self.done = True
+                    return text[:at]
+        return text
+
+
+class Closing(Ending):
+    """Ends after the bracket that closes one which the text did not open."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    def push(self, text: str) -> str:
+        """See Ending."""
+        if self.done:
+            return ""
+        for at, character in enumerate(text):
+            self._depth += (character in _OPENING) - (character in _CLOSING)
+            if self._depth < 0:
+                self.done = True
+                return text[: at + 1]
+        return text
+
+
 class Characters(Ending):
     """Ends after `count` characters."""
 
@@ -162,10 +204,13 @@ class Writer:
         for make, count in (
             (Lines, options.lines),
             (Sentences, options.sentences),
+            (Words, options.words),
             (Characters, options.max_characters),
         ):
             if count is not None:
                 self._rules.append(make(count))
+        if options.closing:
+            self._rules.append(Closing())
         for token in before:
             decoder.push(token)
         self._pieces: list[str] = []

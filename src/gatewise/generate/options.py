@@ -38,6 +38,10 @@ class SamplingOptions:
         lines: end before the newline that follows this many lines.
         sentences: end after this many sentences: `.`, `!` or `?`, closing quotes, then white space
             (the full stops of Chinese and Japanese need no white space).
+        words: end before the white space that follows this many words.
+        closing: end after the bracket that closes one which the text did not open.
+        confidence: end before a token that is less probable than this, at temperature 1; the first is always
+            written.
         max_characters: longest text, in characters.
         seed: any integer; None takes a fresh one, which `Generation.seed` tells.
         n: samples drawn in one batch.
@@ -57,6 +61,9 @@ class SamplingOptions:
     stop_ids: Sequence[int] = ()
     lines: int | None = None
     sentences: int | None = None
+    words: int | None = None
+    closing: bool = False
+    confidence: float = 0.0
     max_characters: int | None = None
     seed: int | None = None
     n: int = 1
@@ -81,7 +88,7 @@ class SamplingOptions:
             _whole(name, getattr(self, name), least)
         if self.n > MOST_SAMPLES:
             raise OptionError(f"n: expected at most {MOST_SAMPLES:,} at once, found {self.n:,}")
-        for name in ("lines", "sentences", "max_characters"):
+        for name in ("lines", "sentences", "words", "max_characters"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), 1)
         if self.seed is not None:
@@ -89,6 +96,9 @@ class SamplingOptions:
         _real("temperature", self.temperature, lambda v: v >= 0, "0 (greedy) or more")
         _real("top_p", self.top_p, lambda v: 0 < v <= 1, "more than 0 and at most 1")
         _real("min_p", self.min_p, lambda v: 0 <= v <= 1, "from 0 to 1")
+        _real("confidence", self.confidence, lambda v: 0 <= v <= 1, "from 0 to 1")
+        if not isinstance(self.closing, bool):
+            raise OptionError(f"closing: expected true or false, found {self.closing!r}")
         _real("repetition_penalty", self.repetition_penalty, lambda v: v > 0, "over 0")
         if "" in self.stop:
             raise OptionError(f"stop: expected texts of at least one character, found {self.stop}")
@@ -98,11 +108,15 @@ class SamplingOptions:
             if not _is_real(value) or math.isnan(value) or value == math.inf:
                 raise OptionError(f"bias: expected numbers, -inf for never, found {value!r}")
 
+    def doubts(self, logprob: float, written: int) -> bool:
+        """Whether a token of this log-probability is too improbable to be written after so many others."""
+        return written > 0 and self.confidence > 0 and logprob < math.log(self.confidence)
+
     @property
     def watches_text(self) -> bool:
         """Whether the text, not only the tokens, decides where a sample ends."""
-        limits = (self.lines, self.sentences, self.max_characters)
-        return bool(self.stop) or any(limit is not None for limit in limits)
+        limits = (self.lines, self.sentences, self.words, self.max_characters)
+        return bool(self.stop) or self.closing or any(limit is not None for limit in limits)
 
 
 def _whole(name: str, value: object, least: int | None) -> None:

@@ -135,7 +135,7 @@ class Generation(Iterator[Step]):
     ) -> None:
         if options.watches_text and tokenizer is None:
             raise OptionError(
-                "stop texts and limits of lines, sentences or characters need a tokenizer"
+                "stop texts, brackets and limits of lines, sentences, words or characters need a tokenizer"
             )
         self.seed = secrets.randbits(32) if options.seed is None else options.seed
         self._step, self._context, self._options = step, context, options
@@ -276,6 +276,8 @@ class Generation(Iterator[Step]):
         return step
 
     def _extend(self, row: _Row, token: int, logprob: float) -> str:
+        if self._options.doubts(logprob, len(row.ids)):
+            return row.finish("stop")
         row.ids.append(token)
         row.logprob += logprob
         if row.ngrams is not None:

@@ -192,7 +192,9 @@ class StepLanguageModel:
                 session = self._take(place, free)
                 break
         if session is None:
-            session = packed.start(batch, control=control)
+            # a session is kept: whoever comes next may be in inference mode, or not
+            with torch.inference_mode(False):
+                session = packed.start(batch, control=control)
         yield session
         self._free.insert(0, (packed, control, session))
         del self._free[_KEPT:]

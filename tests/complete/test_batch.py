@@ -1,0 +1,231 @@
+"""Many requests together: each answer is the one that it would get alone."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gatewise.complete import Batcher, BusyError, Completer, Request
+from gatewise.errors import DivergedError, GatewiseError, OptionError
+from gatewise.generate import SamplingOptions
+from gatewise.mappings import LanguageModel, LanguageModelConfig
+from gatewise.probe import Control
+from gatewise.step.generation import StepLanguageModel
+from gatewise.text.tokenizers import build_tokenizer
+
+TEXT = "def read_all(self, names):\n    return [open(name) for name in names]\n\nthe cat sat. " * 40
+SOON = 30.0
+
+
+def made(kind: str = "char", dtype: str = "int8", **options: Any) -> Batcher:
+    tokenizer = build_tokenizer(kind, [TEXT])
+    torch.manual_seed(5)
+    config = LanguageModelConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=24, embedding_size=8, num_layers=2
+    )
+    model = LanguageModel(config).eval()
+    with torch.no_grad():
+        model.decoder.weight.mul_(6)  # surer than at the start
+    return Batcher(StepLanguageModel(model, dtype), tokenizer, **options)
+
+
+@pytest.fixture(scope="module")
+def batcher() -> Iterator[Batcher]:
+    found = made()
+    yield found
+    found.close()
+
+
+def asked(seed: int) -> Request:
+    """A request of any kind, the same for the same seed."""
+    draw = random.Random(seed)
+    begin = draw.randrange(len(TEXT) - 400)
+    options = SamplingOptions(
+        n=draw.choice([1, 2, 3, 5]),
+        max_tokens=draw.choice([1, 2, 7, 20]),
+        temperature=draw.choice([0.0, 0.7, 0.7, 1.0]),
+        top_k=draw.choice([0, 0, 5]),
+        top_p=draw.choice([1.0, 0.9]),
+        seed=seed,
+        **draw.choice([{}, {}, {"lines": 1}, {"stop": "a"}, {"words": 1}, {"confidence": 0.05}]),
+    )
+    prefix = TEXT[begin : begin + draw.choice([0, 1, 2, 40, 300])]
+    suffix = draw.choice(["", "", ") for"])
+    mixed = [0.5 + 0.1 * k for k in range(options.n)] if draw.random() < 0.2 else None
+    return Request(prefix, options, suffix, temperatures=mixed)
+
+
+def contents(answer: Any) -> Any:
+    return answer.samples, answer.order, answer.ended, answer.seed
+
+
+def test_many_at_once_get_what_each_would_get_alone() -> None:
+    requests = [asked(seed) for seed in range(120)]
+    alone = []
+    single = made()
+    for request in requests:
+        single.cache.clear()
+        alone.append(contents(single.submit(request).result(SOON)))
+    single.close()
+    several = made()
+    for _ in range(2):  # once cold, once with what is known
+        tickets = [several.submit(request) for request in requests]
+        assert [contents(ticket.result(SOON)) for ticket in tickets] == alone
+    assert several.counts.columns > several.counts.steps  # they did go together
+    several.close()
+
+
+def test_it_writes_what_a_completer_writes(batcher: Batcher) -> None:
+    completer = Completer(batcher.model, batcher.tokenizer)
+    for prefix in ("", "the c", TEXT[:300]):
+        options = SamplingOptions(n=1, max_tokens=25, temperature=0, seed=1)
+        answer = batcher.submit(Request(prefix, options)).result(SOON)
+        (expected,) = completer.start(prefix, options).run()
+        assert answer.samples[0].text == expected.text
+        assert answer.samples[0].logprob == pytest.approx(expected.logprob, rel=1e-4)
+
+
+def test_a_known_text_is_not_read_again(batcher: Batcher) -> None:
+    batcher.cache.clear()
+    options = SamplingOptions(n=2, max_tokens=4, seed=1)
+    text = TEXT[:900]
+    assert batcher.submit(Request(text, SamplingOptions(max_tokens=0))).result(SOON).samples == ()
+    for char in "sat":
+        text += char
+        answer = batcher.submit(Request(text, options)).result(SOON)
+        assert (answer.read, answer.known) == (1, len(text) - 2)
+    edited = text[:700] + "x" + text[700:]
+    answer = batcher.submit(Request(edited, options)).result(SOON)
+    assert 500 < answer.known <= 700
+    again = made()
+    assert again.submit(Request(edited, options)).result(SOON).samples == answer.samples
+    again.close()
+
+
+def test_pieces_come_as_they_are_written(batcher: Batcher) -> None:
+    pieces: dict[int, str] = {0: "", 1: "", 2: ""}
+
+    def piece(number: int, text: str) -> None:
+        pieces[number] += text
+
+    ends: list[Any] = []
+    options = SamplingOptions(n=3, max_tokens=30, seed=2, stop="the")
+    answer = batcher.submit(Request("the ", options), piece, ends.append).result(SOON)
+    assert list(pieces.values()) == [sample.text for sample in answer.samples]
+    assert ends == [answer]
+
+
+def test_cancelled_work_stops(batcher: Batcher) -> None:
+    written, begun = batcher.counts.written, threading.Event()
+    options = SamplingOptions(max_tokens=100_000, seed=1)
+    ticket = batcher.submit(Request("a", options), lambda number, text: begun.set())
+    assert begun.wait(SOON)
+    ticket.cancel()
+    answer = ticket.result(SOON)
+    assert answer.ended == "cancelled"
+    assert 0 < answer.written < 50_000
+    after = batcher.counts.written
+    time.sleep(0.05)
+    assert batcher.counts.written == after > written
+    waiting = batcher.submit(Request("b", options))
+    waiting.cancel()
+    waiting.cancel()
+    assert waiting.result(SOON).ended == "cancelled"
+    assert batcher.load == 0
+
+
+def test_a_deadline_is_kept(batcher: Batcher) -> None:
+    begin = time.monotonic()
+    request = Request("a", SamplingOptions(max_tokens=1_000_000, seed=1), seconds=0.05)
+    answer = batcher.submit(request).result(SOON)
+    assert answer.ended == "deadline"
+    assert answer.samples[0].text
+    assert 0.05 <= time.monotonic() - begin < 5
+
+
+def test_too_many_are_refused_and_the_others_answered() -> None:
+    batcher = made(waiting=3)
+    long = SamplingOptions(max_tokens=1_000_000)
+    tickets = [batcher.submit(Request("a", long)) for _ in range(3)]
+    with pytest.raises(BusyError, match="3 requests"):
+        batcher.submit(Request("a", long))
+    for ticket in tickets:
+        ticket.cancel()
+    assert [ticket.result(SOON).ended for ticket in tickets] == ["cancelled"] * 3
+    short = batcher.submit(Request("a", SamplingOptions(max_tokens=2)))
+    assert short.result(SOON).ended == "done"
+    assert batcher.counts.refused == 1
+    batcher.close()
+    with pytest.raises(GatewiseError, match="closed"):
+        batcher.submit(Request("a"))
+
+
+def test_closing_answers_what_is_on_its_way() -> None:
+    batcher = made()
+    short = [batcher.submit(Request("a", SamplingOptions(max_tokens=20))) for _ in range(5)]
+    endless = batcher.submit(Request("a", SamplingOptions(max_tokens=100_000_000)))
+    batcher.close(timeout=0.3)
+    assert [ticket.result(SOON).ended for ticket in short] == ["done"] * 5
+    assert endless.result(SOON).ended == "cancelled"
+
+
+def test_one_failure_is_one_answer(batcher: Batcher) -> None:
+    def broken(number: int, text: str) -> None:
+        raise DivergedError("no")
+
+    options = SamplingOptions(max_tokens=8, seed=3)
+    good = [batcher.submit(Request("the ", options)) for _ in range(3)]
+    bad = batcher.submit(Request("the ", options), broken)
+    with pytest.raises(DivergedError):
+        bad.result(SOON)
+    assert len({ticket.result(SOON).samples for ticket in good}) == 1
+
+
+def test_a_suffix_ranks_the_candidates(batcher: Batcher) -> None:
+    options = SamplingOptions(n=5, max_tokens=3, seed=6, temperature=1.5)
+    answer = batcher.submit(Request("the cat", options, "sat. ")).result(SOON)
+    model, tokenizer = batcher.model, batcher.tokenizer
+
+    def score(text: str) -> float:
+        ids = torch.from_numpy(np.asarray(tokenizer.encode("the cat" + text + "sat. ")))[:, None]
+        nats = model(ids[:-1]).logits[:, 0].log_softmax(-1).gather(1, ids[1:])
+        return float(nats[len("the cat") - 1 :].sum())
+
+    best = sorted({sample.text for sample in answer.samples}, key=score, reverse=True)
+    assert [completion.text for completion in answer.completions] == [one for one in best if one]
+
+
+def test_the_unknown_token_is_never_written_and_unknown_characters_are_noted() -> None:
+    batcher = made("word")
+    options = SamplingOptions(n=4, max_tokens=12, temperature=2.0, seed=1)
+    answer = batcher.submit(Request("zebra ", options)).result(SOON)
+    assert all("<unk>" not in sample.text for sample in answer.samples)
+    assert not any(sample.text.startswith(" ") for sample in answer.samples)
+    assert "zebra" in answer.notes[0]
+    batcher.close()
+
+
+def test_controls_act_on_all() -> None:
+    control = Control.off("o")
+    steered, plain = made(control=control), made()
+    options = SamplingOptions(max_tokens=6, temperature=0, seed=1)
+    completer = Completer(plain.model, plain.tokenizer, control=control)
+    for prefix in ("the c", TEXT[:50], TEXT[:51]):
+        answer = steered.submit(Request(prefix, options)).result(SOON)
+        assert answer.samples[0].text == completer.start(prefix, options).run()[0].text
+    steered.close()
+    plain.close()
+
+
+def test_what_cannot_be_asked_for() -> None:
+    with pytest.raises(OptionError, match="temperatures: expected 2"):
+        Request("a", SamplingOptions(n=2), temperatures=[0.5])
+    with pytest.raises(OptionError, match="repetition_penalty"):
+        Request("a", SamplingOptions(repetition_penalty=1.2))
