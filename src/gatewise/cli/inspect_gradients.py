@@ -91,7 +91,8 @@ def inspect_gradients(
     if plot is not None:
         from gatewise.plots import profiles, save
 
-        save(profiles({name: one.profile for name, one in found.items()}), plot)
+        lines = {name: one.profile for name, one in found.items()}
+        save(profiles(lines, unit=_units(found)), plot)
         screen.say(f"drawn: {plot}")
     return 0
 
@@ -151,8 +152,12 @@ def _table(found: Mapping[str, Sensitivity]) -> str:
     what = "the whole state" if first.wrt == "state" else first.wrt
     layers = _several(one.profile.layer for one in found.values())
     counts = _several(one.windows for one in found.values())
-    head = f"|d cost[t] / d {what}[t - lag]| of layer {layers}, in nats, mean of {counts} places"
+    head = f"|d cost[t] / d {what}[t - lag]| of layer {layers}, in {_units(found)}, mean of {counts} places"
     return f"{head}\n{screen.table(rows, indent='')}"
+
+
+def _units(found: Mapping[str, Sensitivity]) -> str:
+    return " or ".join(dict.fromkeys(one.unit for one in found.values()))
 
 
 def _several(values: Iterable[int]) -> str:
@@ -192,7 +197,7 @@ def _document(one: Sensitivity) -> dict[str, Any]:
         "wrt": profile.wrt,
         "layer": profile.layer,
         "windows": one.windows,
-        "nats_per_token": one.nats,
+        "nats_per_token" if one.unit == "nats" else "squared_error": one.nats,
         "norms": profile.norms,
         "nats_per_step": profile.decay(),
         "reach": profile.reach(_SHARE),
