@@ -121,7 +121,10 @@ def _measured(
         if text is None:
             raise OptionError(f"--text: expected a text to read with {path}, found none")
         say_unknown(opened, text)
-    elif not isinstance(opened, TaskRun):
+    elif isinstance(opened, TaskRun):
+        if text is not None:
+            screen.say(f"note: {name} reads the test sequences of its task, not --text")
+    else:
         raise OptionError(
             f"{path}: expected a run of mapping 'lm' or 'task', found {opened.mapping!r}: "
             "gatewise.gradients takes any net"
