@@ -22,6 +22,7 @@ from gatewise.probe import Control
         "read RUN xü",
         "patch RUN x ü --max-tokens 1",
         "lens RUN xü",
+        "paths RUN --text xü",
         "fading xü RUN",
     ],
 )
