@@ -488,3 +488,15 @@ def test_flickr8k(gatewise: Any, tmp_path: Path) -> None:
     )
     assert called.status == 0, called.err
     assert "texts: train 3,765 of 753, valid 565 of 113, test 625 of 125" in called.err
+
+
+def test_inspect_read(gatewise: Any, trained: Path, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra gatewise[plot] is not installed")
+    image = trained / "images" / "red_red.png"
+    words = ("inspect", "read", run, image, "--record", "decoder.layers.0.h")
+    called = gatewise(*words, "--plot", tmp_path / "read.svg", "--json")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    assert len(found["tokens"]) == len(found["nats"]) == len(found["record"]["decoder.layers.0.h"])
+    assert found["text"].startswith(f"{image}: ")
+    assert b"decoder.layers.0.h, unit" in (tmp_path / "read.svg").read_bytes()

@@ -168,7 +168,8 @@ def test_fading(gatewise: Any, trained: Path, tmp_path: Path) -> None:
     assert "of the most (" in gatewise(*words).out
     for wrong, says in (
         (("inspect", "fading", "x"), "no run"),
-        ((*words, "--unit", "999"), "unit"),
-        ((*words, "--layer", "7"), "layer"),
+        ((*words, "--unit", "999"), "--unit: expected 0 to 63"),
+        ((*words, "--layer", "7"), "--layer: expected"),
+        ((*words, "--engine", "compiled"), "--engine: gradients by an input"),
     ):
         assert says in gatewise(*wrong).line

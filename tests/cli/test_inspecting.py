@@ -22,6 +22,8 @@ from gatewise.probe import Control
         "read RUN xü",
         "patch RUN x ü --max-tokens 1",
         "lens RUN xü",
+        "paths RUN --text xü",
+        "fading xü RUN",
     ],
 )
 def test_what_the_model_does_not_know_is_said(

@@ -139,6 +139,8 @@ def test_inspect_read(solved: Path, gatewise: Any, tmp_path: Path) -> None:
     assert "(asked: " in found["said"][-1]
     called = gatewise("inspect", "read", solved, "3", "--number", "2")
     assert "--number: a run of 'task' reads what is given as one" in called.line
+    called = gatewise("inspect", "gradients", solved, "--text", "x", "--windows", "2")
+    assert "note: run reads the test sequences of its task, not --text" in called.err
     echo = tmp_path / "echo"
     assert gatewise("train", "task", "echo", "--out", echo, "--steps", "1", *FEW[:2]).status == 0
     assert "expected 1: rows of echo go on" in gatewise("inspect", "read", echo, "2").line

@@ -32,6 +32,7 @@ def expected(run: Any, path: str, unit: int, since: int) -> list[float]:
         ("lstm", "c", ["input", "forget", "output"]),
         ("gru", "h", ["forget"]),
         ("rnn_tanh", "h", []),
+        ("mingru", "h", ["input", "forget"]),
         ("lstm_coupled", "c", ["input", "forget", "output"]),
     ],
 )
@@ -45,6 +46,8 @@ def test_it_is_what_one_derivative_at_a_time_gives(
     assert found.kept.tolist() == pytest.approx(expected(run, f"layers.0.{memory}", 4, 2), rel=1e-9)
     assert found.said.tolist() == pytest.approx(expected(run, "layers.0.h", 4, 2), rel=1e-9)
     assert found.kept[:2].tolist() == [0, 0]
+    if cell == "mingru":  # its z writes, where a GRU's keeps
+        assert torch.equal(found.gates["forget"], 1 - found.gates["input"])
 
 
 def test_the_unit_that_is_taken_holds_most() -> None:

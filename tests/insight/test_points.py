@@ -72,6 +72,13 @@ def test_states_of_several_layers_and_no_slow_point() -> None:
     assert nothing.eigenvalues.dtype == torch.complex128
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_a_gate_keeps_does_not_grow(dtype: torch.dtype) -> None:
+    values = torch.tensor([[1 + 1e-5 * (dtype == torch.float32), 1.0], [1.01, 0.5]], dtype=dtype)
+    found = points.SlowPoints(torch.zeros(2, 2), torch.zeros(2, dtype=dtype), values.cfloat())
+    assert found.unstable.tolist() == [0, 1]
+
+
 def test_the_plane_in_which_states_lie() -> None:
     flat = torch.randn(50, 2).double() @ torch.tensor([[3.0, 0, 4, 0], [0, 0.5, 0, 0]]).double() + 1
     plane = principal_plane(flat)
@@ -92,6 +99,9 @@ def test_what_is_wrong_is_said() -> None:
         slow_points(cell, torch.zeros(2), torch.zeros(0, 3))
     with pytest.raises(ShapeError, match=r"expected starts as states of columns.* found \(3,\)"):
         slow_points(cell, torch.zeros(2), torch.zeros(3))
+    with pytest.raises(OptionError, match=r"single or double precision, found torch\.bfloat16"):
+        slow_points(gw.cells.GRU(2, 3).bfloat16(), torch.zeros(2).bfloat16(), torch.zeros(1, 3))
+    assert principal_plane(torch.randn(5, 3).bfloat16()).axes.dtype == torch.float32
     with pytest.raises(ShapeError, match=r"found \(1, 3\) of torch.int64"):
         slow_points(cell, torch.zeros(2), torch.zeros(1, 3, dtype=torch.int64))
     with pytest.raises(ShapeError, match=r"expected states \(n, S\), found \(4, 2, 3\)"):
@@ -111,7 +121,7 @@ def test_paths_are_drawn() -> None:
     for dimensions in (2, 3):
         plane = principal_plane(states.flatten(0, 1), dimensions)
         by_time = paths(plane, states, slow=slow)
-        assert by_time.axes[0].get_xlabel().startswith("component, ")
+        assert by_time.axes[0].get_xlabel().startswith("component 1, ")
         by_class = paths(plane, states, classes=["a", "b", "a", "b"])
         assert [text.get_text() for text in by_class.axes[0].get_legend().texts] == ["a", "b"]
     many = paths(plane, torch.randn(12, 10, 5), classes=list("0123456789")).axes[0].get_legend()

@@ -52,7 +52,9 @@ def test_the_cost_is_that_of_the_task(run: Any) -> None:
     )
     tally = MemoryTally(run.task)
     tally.add(outputs, last)
-    assert task_sensitivity(run, windows=9).nats == pytest.approx(tally.cost, rel=1e-6)
+    found = task_sensitivity(run, windows=9)
+    assert found.nats == pytest.approx(tally.cost, rel=1e-6)
+    assert found.unit == ("nats" if run.task.classes else "squared errors")
 
 
 def test_the_net_before_training(run: Any) -> None:

@@ -17,6 +17,7 @@ from gatewise.mappings.memory import (
     MemoryNet,
     MemoryNetConfig,
     MemoryNetOptions,
+    run_net,
 )
 from gatewise.metrics.memory import MemoryTally
 from gatewise.tasks.memory import MemoryBatch, open_task
@@ -185,6 +186,14 @@ def test_figures_do_not_depend_on_the_batch(task: str, monkeypatch: pytest.Monke
         assert tally.cost == pytest.approx(
             float(F.cross_entropy(outputs[3:].flatten(0, 1), batch.targets[3:].flatten())), rel=1e-5
         )
+    else:
+        drawn = [made.task.batch("valid", k, 7, seed=4) for k in range(6)]  # 5 of the last count
+        errors = 0.0
+        for k, one in enumerate(drawn):
+            outputs = run_net(made.model, one).outputs.detach()
+            each = (made.task.errors(outputs, one) * one.mask).sum(0)
+            errors += float(each[: 7 if k < 5 else 5].sum())
+        assert tally.mean_error == pytest.approx(errors / 40, rel=1e-5)
     assert made.evaluate("test", lambda: True) is None
     with pytest.raises(DataError, match="valid, test"):
         made.evaluate("train")

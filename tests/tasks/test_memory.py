@@ -328,6 +328,8 @@ def test_digits_are_those_of_scikit_learn() -> None:
         assert len(seen[part]) == size  # each once
         assert [answers[image.tobytes()] for image in images] == batch.targets[-1].tolist()
     assert len(set.union(*seen.values())) == 1797
+    several = [task.batch("test", k, 50).x[..., 0].T for k in range(4)]  # 20 of the last begin anew
+    assert len(torch.cat(several)[:180].unique(dim=0)) == 180
     permuted = open_task("digits", "permuted").batch("test", 0, 180)
     plain = task.batch("test", 0, 180)
     assert not torch.equal(permuted.x, plain.x)

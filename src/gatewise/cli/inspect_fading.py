@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
-from gatewise.cli.options import Json
+from gatewise.cli.inspecting import say_unknown
+from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, open_run, prompt_text
 
 if TYPE_CHECKING:
@@ -46,19 +48,18 @@ def inspect_fading(
         raise OptionError("expected a text and one run or more, found no run")
     if plot is not None:
         plots.check(plot)
+    if opening.engine not in ("auto", "reference"):
+        raise OptionError(
+            "--engine: gradients by an input are those of the reference engine; leave it out"
+        )
     read = prompt_text(text) or ""
-    from gatewise import insight
-
+    named = {"since": since, "layer": layer, "unit": unit}
     found: list[Fading] = []
     for path in runs:
-        opened = open_run(path, opening, "read")
-        named: dict[str, Any] = {"since": since, "layer": layer, "unit": unit}
-        if before:
-            model = insight.untrained(opened)
-            found.append(
-                insight.fading(opened, read, model=model, name=f"{path.name}, untrained", **named)
-            )
-        found.append(insight.fading(opened, read, name=path.name, **named))
+        try:
+            found += _measured(path, opening, read, named, before)
+        except OptionError as error:
+            raise with_flag_names(error, named) from None
     if plot is not None:
         from gatewise.plots import fading, save
 
@@ -69,6 +70,23 @@ def inspect_fading(
     else:
         screen.out("\n\n".join(_table(one) for one in found))
     return 0
+
+
+def _measured(
+    path: Path, opening: Opening, text: str, options: Mapping[str, Any], before: bool
+) -> list[Fading]:
+    """A run, and if asked for the same before training."""
+    from gatewise import insight
+
+    opened = open_run(path, opening, "read")
+    name = path.name or path.resolve().name
+    found = [insight.fading(opened, text, name=name, **options)]
+    if before:
+        model = insight.untrained(opened)
+        former = insight.fading(opened, text, model=model, name=f"{name}, untrained", **options)
+        found.insert(0, former)
+    say_unknown(opened, text)
+    return found
 
 
 def _table(one: Fading) -> str:

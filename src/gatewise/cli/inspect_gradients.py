@@ -91,7 +91,8 @@ def inspect_gradients(
     if plot is not None:
         from gatewise.plots import profiles, save
 
-        save(profiles({name: one.profile for name, one in found.items()}), plot)
+        lines = {name: one.profile for name, one in found.items()}
+        save(profiles(lines, unit=_units(found)), plot)
         screen.say(f"drawn: {plot}")
     return 0
 
@@ -120,7 +121,10 @@ def _measured(
         if text is None:
             raise OptionError(f"--text: expected a text to read with {path}, found none")
         say_unknown(opened, text)
-    elif not isinstance(opened, TaskRun):
+    elif isinstance(opened, TaskRun):
+        if text is not None:
+            screen.say(f"note: {name} reads the test sequences of its task, not --text")
+    else:
         raise OptionError(
             f"{path}: expected a run of mapping 'lm' or 'task', found {opened.mapping!r}: "
             "gatewise.gradients takes any net"
@@ -151,8 +155,12 @@ def _table(found: Mapping[str, Sensitivity]) -> str:
     what = "the whole state" if first.wrt == "state" else first.wrt
     layers = _several(one.profile.layer for one in found.values())
     counts = _several(one.windows for one in found.values())
-    head = f"|d cost[t] / d {what}[t - lag]| of layer {layers}, in nats, mean of {counts} places"
+    head = f"|d cost[t] / d {what}[t - lag]| of layer {layers}, in {_units(found)}, mean of {counts} places"
     return f"{head}\n{screen.table(rows, indent='')}"
+
+
+def _units(found: Mapping[str, Sensitivity]) -> str:
+    return " or ".join(dict.fromkeys(one.unit for one in found.values()))
 
 
 def _several(values: Iterable[int]) -> str:
@@ -192,7 +200,7 @@ def _document(one: Sensitivity) -> dict[str, Any]:
         "wrt": profile.wrt,
         "layer": profile.layer,
         "windows": one.windows,
-        "nats_per_token": one.nats,
+        "nats_per_token" if one.unit == "nats" else "squared_error": one.nats,
         "norms": profile.norms,
         "nats_per_step": profile.decay(),
         "reach": profile.reach(_SHARE),

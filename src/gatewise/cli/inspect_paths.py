@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
-from gatewise.cli.inspecting import check_least, given_text
-from gatewise.cli.options import Json
+from gatewise.cli.inspecting import check_least, given_text, say_unknown
+from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_any
 from gatewise.cli.saving import check_new, save_arrays
 from gatewise.errors import DataError, OptionError, unknown
@@ -73,7 +73,10 @@ def inspect_paths(
 
     read = _read(opened, text, sequences)
     states = insight.states_along(read.stack, read.x, engine=opening.engine)
-    plane = insight.principal_plane(states.flatten(0, 1), dimensions)
+    try:
+        plane = insight.principal_plane(states.flatten(0, 1), dimensions)
+    except OptionError as error:
+        raise with_flag_names(error, ("dimensions",)) from None
     slow = None if points is None else _slow(read, states, points)
     if plot is not None:
         from gatewise.plots import paths, save
@@ -110,7 +113,9 @@ def _read(opened: Run, text: str | None, sequences: int) -> _Paths:
     if isinstance(opened, LanguageRun):
         if text is None:
             raise OptionError("--text: expected a text to read, found none")
-        return _of_text(opened, given_text(text, MOST))
+        given = given_text(text, MOST)
+        say_unknown(opened, given)
+        return _of_text(opened, given)
     raise OptionError(
         f"{opened.path}: expected a run of mapping 'lm' or 'task', found {opened.mapping!r}"
     )
@@ -151,6 +156,8 @@ def _slow(read: _Paths, states: Tensor, name: str) -> SlowPoints:
 
     from gatewise import insight
 
+    if not read.known:
+        raise OptionError("--points: for symbols or tokens, found a task that reads numbers")
     if name not in read.known:
         raise unknown("symbol (--points)", name, read.known)
     flat = states.flatten(0, 1)

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.cells.base import Law
 from gatewise.errors import DataError, OptionError
+from gatewise.insight.reading import keeping
 from gatewise.mappings import LanguageModel
 from gatewise.modes import evaluating
 from gatewise.probe import Record
@@ -21,8 +23,8 @@ from gatewise.run import LanguageRun
 from gatewise.stack import Layers
 
 LONGEST = 200
-GATES = {"input": ("i",), "forget": ("f", "keep", "z"), "output": ("o",)}
-"""What stands below, left of and above a node: names of gates that do it, the first that the cell has."""
+GATES = {"input": "i", "forget": "f", "output": "o"}
+"""What stands below, left of and above a node: the gates that do it, where a cell's `keep` says no other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +102,11 @@ def fading_of(
     path = f"layers.{layer % count}."
     law = stack.directions()[0].law
     memory = "c" if "c" in law.states else "h"
-    names = {part: _first(law.names(False), known) for part, known in GATES.items()}
-    gates = {part: name for part, name in names.items() if name is not None}
-    paths = [path + one for one in {memory, "h", *gates.values()}]
-    x = x.detach().requires_grad_()
-    record = stack(x, engine="reference", record=Record(*paths, grad=True)).record
+    gates = _gates(law)
+    paths = [path + one for one in {memory, "h", *(name for name, _ in gates.values())}]
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        record = stack(x, engine="reference", record=Record(*paths, grad=True)).record
     assert record is not None
     units = record[path + memory].shape[-1]
     if unit is not None and not 0 <= unit < units:
@@ -114,12 +116,22 @@ def fading_of(
         unit = int((first * last).argmax())
     kept = _norms(record[path + memory][:, 0, unit], x, since)
     said = kept if memory == "h" else _norms(record[path + "h"][:, 0, unit], x, since)
-    opened = {part: record[path + name][:, 0, unit].detach() for part, name in gates.items()}
+    opened = {}
+    for part, (name, opens) in gates.items():
+        values = record[path + name][:, 0, unit].detach()
+        opened[part] = values if opens else 1 - values
     return layer % count, unit, memory, kept, said, opened
 
 
-def _first(names: tuple[str, ...], known: tuple[str, ...]) -> str | None:
-    return next((one for one in known if one in names), None)
+def _gates(law: Law) -> dict[str, tuple[str, bool]]:
+    """Part -> the gate that does it, and whether it does where it is open."""
+    found = {part: (name, True) for part, name in GATES.items() if name in law.names(False)}
+    kept = keeping(law)
+    if kept is not None:
+        found["forget"] = kept
+        if not kept[1]:  # what it does not keep it writes
+            found["input"] = (kept[0], True)
+    return {part: found[part] for part in GATES if part in found}
 
 
 def _norms(values: Tensor, x: Tensor, since: int) -> Tensor:

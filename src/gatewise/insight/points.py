@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gatewise.errors import DataError, OptionError, ShapeError
 from gatewise.gradients import jacobians
+from gatewise.gradients.jacobians import widened
 from gatewise.gradients.nets import Net, Steps, flatten, unflatten
 from gatewise.modes import evaluating
 from gatewise.types import State, map_state, state_tensors
@@ -38,8 +39,12 @@ class SlowPoints:
 
     @property
     def unstable(self) -> Tensor:
-        """(n,), how many directions grow there: 0 of an attractor, one or a few of a saddle."""
-        return (self.eigenvalues.abs() > 1).sum(1)
+        """(n,), how many directions grow there: 0 of an attractor, one or a few of a saddle.
+
+        By more than rounding, 1e-4 a step in single precision and 1e-6 in double: what a gate keeps has the eigenvalue 1.
+        """
+        most = 1 + max(1000 * torch.finfo(self.speeds.dtype).eps, 1e-6)
+        return (self.eigenvalues.abs() > most).sum(1)
 
 
 def slow_points(
@@ -66,7 +71,7 @@ def slow_points(
         tolerance: largest |F(s) - s| of a point.
         apart: distance below which two are the same.
     Raises:
-        OptionError: if the net is bidirectional, or an option is outside its range.
+        OptionError: if the net is bidirectional or of half precision, or an option is outside its range.
         ShapeError: if x is not (I,), or the starts are no states in columns.
         DataError: there is no start.
     """
@@ -79,6 +84,8 @@ def slow_points(
         raise OptionError(
             "expected steps of 1 or more, lr and tolerance above 0, apart of 0 or more"
         )
+    if x.dtype not in (torch.float32, torch.float64):
+        raise OptionError(f"expected a net in single or double precision, found {x.dtype}")
     columns = next(iter(_parts(starts))).shape[-2]
     places = flatten(starts, columns).detach().clone().requires_grad_()
     inputs = x.detach().expand(1, columns, -1)
@@ -206,6 +213,7 @@ def principal_plane(states: Tensor, dimensions: int = 2) -> Plane:
     most = min(states.shape)
     if not 1 <= dimensions <= most:
         raise OptionError(f"dimensions: expected 1 to {most}, found {dimensions}")
+    states = widened(states)
     mean = states.mean(0)
     _, sizes, axes = torch.linalg.svd(states - mean, full_matrices=False)
     axes = axes[:dimensions]

@@ -31,6 +31,7 @@ class Sensitivity:
         nats: mean cost of the tokens in them, from the state that a window began with.
         exponents: Lyapunov exponents, or None.
         spectrum: singular values of the steps, or None.
+        unit: of the costs: "nats", or "squared errors" of a task whose answers are numbers.
     """
 
     profile: Profile
@@ -38,6 +39,7 @@ class Sensitivity:
     nats: float
     exponents: Exponents | None = None
     spectrum: Spectrum | None = None
+    unit: str = "nats"
 
 
 def sensitivity(

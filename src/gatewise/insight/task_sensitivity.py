@@ -63,7 +63,8 @@ def task_sensitivity(
         with torch.no_grad():
             nats = float(cost(model.stack(x).h)[-1].mean())
         profile = lag_profile(model.stack, x, cost, layer=layer, wrt=wrt)
-        found = Sensitivity(_cut(profile, lags), x.shape[1], nats)
+        unit = "nats" if run.task.classes else "squared errors"
+        found = Sensitivity(_cut(profile, lags), x.shape[1], nats, unit=unit)
         if not exponents and not spectrum:
             return found
         return with_dynamics(found, model.stack, x, exponents, spectrum)

@@ -342,13 +342,18 @@ def examine(
     if part not in PARTS[1:]:
         raise DataError(f"expected a part of {', '.join(PARTS[1:])}, found {part!r}")
     tally, state, start, index = MemoryTally(task), None, 0, 0
+    size = batch_size if task.carried else min(batch_size, task.success.sequences)
     with evaluating(model):
         while tally.sequences < task.success.sequences:
             if stopped():
                 return None
-            left = task.success.sequences - tally.sequences
-            size = batch_size if task.carried else min(batch_size, left)
             found = task.batch(part, index, size, seed=seed)
+            if (
+                not task.carried
+            ):  # batches are of one size; of the last one only what is missing counts
+                left = task.success.sequences - tally.sequences
+                x, targets, mask, lengths = found
+                found = MemoryBatch(x[:, :left], targets[:, :left], mask[:, :left], lengths[:left])
             found = MemoryBatch(*(one.to(model.device) for one in found))
             out = run_net(model, found, state, start, engine=engine, control=control)
             tally.add(out.outputs, found)

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from gatewise.gradients import Profile, Spectrum
 
 
-def profiles(lines: Mapping[str, Profile], title: str = "") -> Any:
+def profiles(lines: Mapping[str, Profile], title: str = "", unit: str = "nats") -> Any:
     """Sensitivity by lag, a line each, on a logarithmic axis.
 
     Args:
         lines: name -> profile; names that begin alike up to a comma share a colour.
         title: above it.
+        unit: of the costs.
     Returns:
         A matplotlib Figure.
     Raises:
@@ -46,7 +47,7 @@ def profiles(lines: Mapping[str, Profile], title: str = "") -> Any:
     axes.set_yscale("log")
     first = next(iter(lines.values()))
     what = "whole state" if first.wrt == "state" else first.wrt
-    axes.set(xlabel="lag n, steps", ylabel=f"|d cost[t] / d {what}[t - n]|, nats", title=title)
+    axes.set(xlabel="lag n, steps", ylabel=f"|d cost[t] / d {what}[t - n]|, {unit}", title=title)
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.margins(x=0.01)
     axes.legend(frameon=False, fontsize=8)

@@ -58,11 +58,14 @@ class Digits(MemoryTask):
     def batch(self, part: str, index: int, size: int, *, seed: int = 1) -> MemoryBatch:
         """Batch number `index` of a part; see `MemoryTask.batch`.
 
-        The images are drawn without one twice, as long as there are others: up to 180 of validation or test are all
-        different.
+        Of training, images drawn without one twice, as long as there are others. Of validation and test the batches
+        of one size go on through all of them in one order, so that 180 are all different.
         """
         check_numbers(index, size, seed)
-        rng, rows = stream(seed, index, part), _parts()[part]
+        rng, rows = stream(seed, index if part == "train" else 0, part), _parts()[part]
+        if part != "train":
+            places = (index * size + np.arange(size)) % len(rows)
+            return self._tensors(self._sequences(rng.permutation(rows)[places]))
         rounds = [rng.permutation(rows) for _ in range(-(-size // len(rows)))]
         return self._tensors(self._sequences(np.concatenate(rounds)[:size]))
 
