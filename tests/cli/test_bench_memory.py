@@ -61,6 +61,10 @@ def test_what_is_there_is_not_trained_again(
     assert len(found) == 8
     assert told[-1] == (8, 8)
     assert rows[3] not in trained
+    import dataclasses
+
+    twice = dataclasses.replace(PLAN, cells=("lstm", "lstm"), seeds=(1, 1))
+    assert len(memory.measure(twice, out, tmp_path, done=lambda *_: None)) == 10
 
 
 def test_the_table() -> None:

@@ -193,7 +193,8 @@ def measure(
         FailedError: a run fails, or a file cannot be written; the rows before it are kept.
         Interrupted: SIGINT or SIGTERM came; the runs in hand have been saved.
     """
-    rows, wanted = read(out), list(plan.rows())
+    rows = read(out)
+    wanted = list({_key(row): row for row in plan.rows()}.values())  # what is named twice, once
     kept = {_key(row) for row in rows}
     left = [row for row in wanted if _key(row) not in kept]
     there = len(wanted) - len(left)

@@ -72,7 +72,10 @@ def inspect_steer(
         ),
     ] = None,
     save: Annotated[
-        Path | None, Parameter(help="Write the control as JSON, for --control of other verbs.")
+        Path | None,
+        Parameter(
+            help="Write the control (of a sweep the last) as JSON, for --control of other verbs."
+        ),
     ] = None,
     max_tokens: Annotated[int, Parameter(help="Length of what is written.")] = 80,
     temperature: Annotated[float, Parameter(help="0: the most probable token each time.")] = 0.0,
