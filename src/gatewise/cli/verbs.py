@@ -60,7 +60,10 @@ VERBS = (
 )
 
 BELOW = {
-    "bench": ("benchmark", ("train", "step", "lm", "cell", "peak", "scaling", "memory", "machine")),
+    "bench": (
+        "benchmark",
+        ("train", "step", "lm", "cell", "peak", "scaling", "memory", "serve", "machine"),
+    ),
     "train": (
         "mapping",
         ("lm", "tag", "forecast", "classify", "translate", "execute", "caption", "task"),

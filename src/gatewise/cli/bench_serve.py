@@ -1,0 +1,177 @@
+"""`gatewise bench serve`: many writers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from gatewise.cli import plots, screen
+from gatewise.cli.inspecting import check_least, decimals, given_text
+from gatewise.cli.options import Json
+from gatewise.errors import OptionError
+
+if TYPE_CHECKING:
+    from gatewise.bench.serving import Served
+    from gatewise.mappings import LanguageModel
+    from gatewise.text.base import Tokenizer
+
+
+def serve(
+    *,
+    run: Annotated[
+        Path | None, Parameter(help="A run; default: an untrained model, which is as quick.")
+    ] = None,
+    text: Annotated[
+        str | None, Parameter(help="What is typed: a file. Default: Python's own library.")
+    ] = None,
+    hidden_size: Annotated[int, Parameter(help="Units of the untrained model.")] = 512,
+    num_layers: Annotated[int, Parameter(help="Its layers.")] = 2,
+    dtype: Annotated[
+        str, Parameter(help="Weights of the step engine: float32, bfloat16, int8 or int4.")
+    ] = "int8",
+    writers: Annotated[int, Parameter(help="Who type at once.")] = 50,
+    characters: Annotated[int, Parameter(help="That each document has at the beginning.")] = 1000,
+    bound: Annotated[float, Parameter(help="Of p99, in milliseconds.")] = 100.0,
+    seconds: Annotated[float, Parameter(help="Of each rate.")] = 5.0,
+    rates: Annotated[
+        str | None,
+        Parameter(help="Keys a second, with commas, for all. Default: rising up to the bound."),
+    ] = None,
+    servers: Annotated[
+        tuple[str, ...], Parameter(help="Only these; may be given several times.")
+    ] = (),
+    plot: Annotated[
+        Path | None, Parameter(help="Draw p99 by rate (.png, .svg, .pdf); needs gatewise[plot].")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Latency by rate of keystrokes; `gatewise bench serve --help` says more."""
+    if plot is not None:
+        plots.check(plot)
+    check_least(writers=(writers, 1), characters=(characters, 1))
+    for flag, value in (("bound", bound), ("seconds", seconds)):
+        if not 0 < value < float("inf"):
+            raise OptionError(f"--{flag}: expected a number above 0, found {value}")
+    given = None if rates is None else decimals("--rates", rates)
+    if given is not None and min(given) <= 0:
+        raise OptionError(f"--rates: expected numbers above 0, found {rates}")
+    typed = _typed(text)
+    from gatewise.bench import serving
+    from gatewise.errors import unknown
+    from gatewise.step.generation import StepLanguageModel
+
+    for name in servers:
+        if name not in serving.SERVERS:
+            raise unknown("server", name, serving.SERVERS)
+    model, tokenizer = _untrained(typed, hidden_size, num_layers) if run is None else _loaded(run)
+    packed = StepLanguageModel(model, dtype)
+    serving.check_same(model, packed, tokenizer, typed, exact=dtype == "float32")
+    sys.setswitchinterval(0.0005)
+    rows: list[Served] = []
+    for name in servers or serving.SERVERS:
+        server = serving.SERVERS[name](model, packed, tokenizer)
+        load = serving.Load(writers, characters, 1.0, seconds)
+        try:
+            rows += serving.measured(name, server, typed, load, bound / 1000, given, _say)
+        finally:
+            server.close()
+    if plot is not None:
+        _draw(rows, bound, plot)
+    if json:
+        screen.out_json({"bound_ms": bound, "rows": [_row(one) for one in rows]})
+    else:
+        screen.out(_table(rows, bound))
+    return 0
+
+
+def _typed(text: str | None) -> str:
+    """At least a few documents' worth."""
+    if text is not None:
+        return given_text(text)
+    import argparse
+    import inspect
+
+    return inspect.getsource(argparse)
+
+
+def _untrained(text: str, hidden_size: int, num_layers: int) -> tuple[LanguageModel, Tokenizer]:
+    import torch
+
+    from gatewise.mappings import LanguageModel, LanguageModelConfig
+    from gatewise.text.tokenizers import build_tokenizer
+
+    tokenizer = build_tokenizer("char", [text])
+    config = LanguageModelConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=hidden_size,
+        embedding_size=64,
+        num_layers=num_layers,
+    )
+    torch.manual_seed(0)
+    return LanguageModel(config).eval(), tokenizer
+
+
+def _loaded(path: Path) -> tuple[LanguageModel, Tokenizer]:
+    from gatewise.cli.runs import Opening, open_run
+
+    opened = open_run(path, Opening(), "generate")
+    return opened.model, opened.tokenizer
+
+
+def _say(one: Served) -> None:
+    screen.say(
+        f"{one.server}: {one.load.rate:,.1f} keys/s, p50 {1e3 * one.percentile(0.5):.1f} ms, "
+        f"p99 {1e3 * one.percentile(0.99):.1f} ms"
+    )
+
+
+def _row(one: Served) -> dict[str, Any]:
+    return {
+        "server": one.server,
+        "rate": one.load.rate,
+        "answers": len(one.latencies),
+        "cancelled": one.cancelled,
+        **{f"p{int(100 * p)}_ms": 1e3 * one.percentile(p) for p in (0.5, 0.95, 0.99)},
+        "load_late_ms": 1e3 * one.late,
+    }
+
+
+def _table(rows: list[Served], bound: float) -> str:
+    from gatewise.bench.serving import best_rate
+
+    lines = [["server", "keys/s", "p50 ms", "p95", "p99", "cancelled", ""]]
+    for one in rows:
+        times = [f"{1e3 * one.percentile(p):.1f}" for p in (0.5, 0.95, 0.99)]
+        lines.append([one.server, f"{one.load.rate:,.1f}", *times, str(one.cancelled), ""])
+    said = screen.table(lines, indent="")
+    best = {
+        name: best_rate([one for one in rows if one.server == name], bound / 1000)
+        for name in dict.fromkeys(one.server for one in rows)
+    }
+    for name, rate in best.items():
+        said += f"\n{name}: {rate:,.1f} keys/s with p99 <= {bound:g} ms"
+    ours = best.get("gatewise", 0.0)
+    for name, rate in best.items():
+        if name != "gatewise" and rate:
+            said += f"\n{ours / rate:.1f} times the keys of {name}"
+    return said
+
+
+def _draw(rows: list[Served], bound: float, plot: Path) -> None:
+    from gatewise.plots import COLOURS, DASHES, new, save
+
+    figure = new(6, 4)
+    axes = figure.subplots()
+    for k, name in enumerate(dict.fromkeys(one.server for one in rows)):
+        own = [one for one in rows if one.server == name]
+        x = [one.load.rate for one in own]
+        y = [1e3 * one.percentile(0.99) for one in own]
+        axes.plot(x, y, marker="o", color=COLOURS[k], linestyle=DASHES[k % len(DASHES)], label=name)
+    axes.axhline(bound, color="#888888", linewidth=0.8)
+    axes.set(xscale="log", yscale="log", xlabel="keys a second, of all writers", ylabel="p99, ms")
+    axes.legend(frameon=False)
+    save(figure, plot)
+    screen.say(f"drawn: {plot}")
