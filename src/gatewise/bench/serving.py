@@ -29,6 +29,9 @@ from gatewise.step.generation import StepLanguageModel
 from gatewise.text.base import Tokenizer
 
 OPTIONS = SamplingOptions(n=3, max_tokens=8, temperature=0.7)
+KEYS = 5.0
+"""A second, of one writer."""
+_SHAPE = 4.0  # of the gamma distribution of the times between keys: a spread of half their mean
 WARM = 0.25
 """Share of the time before anything counts."""
 
@@ -209,21 +212,36 @@ SERVERS: dict[str, Callable[[LanguageModel, StepLanguageModel, Tokenizer], Serve
 
 @dataclass(frozen=True)
 class Load:
-    """How people write.
+    """How people write: each has a document, and presses five keys a second, now faster, now slower.
 
     Args:
-        writers: at once; each has a document of its own.
         characters: that a document has before anything is typed.
         rate: keys a second, of all together.
         seconds: how long.
         seed: of who types when.
     """
 
-    writers: int
     characters: int
     rate: float
     seconds: float
     seed: int = 1
+
+    @property
+    def writers(self) -> int:
+        """How many there are."""
+        return max(1, round(self.rate / KEYS))
+
+    def keys(self) -> tuple[Any, Any]:
+        """(N,) seconds at which keys are due, ascending, and (N,) whose they are."""
+        draw = np.random.default_rng(self.seed)
+        each = self.rate / self.writers
+        count = int(2 * each * self.seconds) + 8
+        gaps = draw.gamma(_SHAPE, 1 / (_SHAPE * each), (self.writers, count))
+        due = draw.random((self.writers, 1)) / each + np.cumsum(gaps, axis=1) - gaps[:, :1]
+        who = np.broadcast_to(np.arange(self.writers)[:, None], due.shape)
+        kept = due < self.seconds
+        order = np.argsort(due[kept], kind="stable")
+        return due[kept][order], who[kept][order]
 
 
 @dataclass(frozen=True)
@@ -233,8 +251,9 @@ class Served:
     Args:
         server: its name.
         load: what it was given.
-        latencies: seconds from the moment that a key was due to its answer; inf where it was refused or never answered.
-        cancelled: keys whose answer was not waited for: the next key came first.
+        latencies: seconds from the moment that a key was due to its answer, or to the next key of its writer, if that came
+            first; inf where it was refused or never answered.
+        cancelled: keys that were not answered before the next.
         late: seconds that the load itself was late, the largest.
     """
 
@@ -254,11 +273,11 @@ class Served:
 
 def drive(name: str, server: Server, text: str, load: Load) -> Served:
     """Let people write."""
-    draw = np.random.default_rng(load.seed)
-    count = max(1, int(load.rate * load.seconds))
-    due = np.cumsum(draw.exponential(1 / load.rate, count))
-    who = draw.integers(load.writers, size=count)
-    starts = draw.integers(max(1, len(text) - load.characters - count), size=load.writers)
+    due, who = load.keys()
+    count = len(due)
+    starts = np.random.default_rng(load.seed).integers(
+        max(1, len(text) - load.characters - count), size=load.writers
+    )
     ends = starts + load.characters
     for begin, end in zip(starts, ends, strict=True):  # documents are open
         _opened(server, text[begin:end])
@@ -271,9 +290,8 @@ def drive(name: str, server: Server, text: str, load: Load) -> Served:
         late = max(late, time.perf_counter() - begin - at)
         ends[writer] += 1
         if writer in latest:
-            latest[writer].cancel()
+            latest.pop(writer).cancel()
         request = Request(text[starts[writer] : ends[writer]], replace(OPTIONS, seed=k))
-        latest.pop(writer, None)
         try:
             latest[writer] = server.submit(request, None, _noting(k, begin + at, found, states))
         except BusyError:
@@ -283,8 +301,7 @@ def drive(name: str, server: Server, text: str, load: Load) -> Served:
         time.sleep(0.005)
     counted = [k for k in range(count) if due[k] >= WARM * load.seconds]
     cancelled = sum(states.get(k) == CANCELLED for k in counted)
-    kept = [found.get(k, math.inf) for k in counted if states.get(k) != CANCELLED]
-    return Served(name, load, np.array(kept), cancelled, late)
+    return Served(name, load, np.array([found.get(k, math.inf) for k in counted]), cancelled, late)
 
 
 def _opened(server: Server, text: str) -> None:
@@ -296,7 +313,7 @@ def _noting(
     number: int, due: float, found: dict[int, float], states: dict[int, str]
 ) -> Callable[[Answer], None]:
     def end(answer: Answer) -> None:
-        if answer.ended == DONE and answer.error is None:
+        if answer.ended in (DONE, CANCELLED) and answer.error is None:
             found[number] = time.perf_counter() - due
         states[number] = answer.ended
 

@@ -235,7 +235,7 @@ app.command(
     "gatewise.cli.bench_serve:serve",
     name="serve",
     help="Many writers at once: latency of completions by rate of keystrokes.\n\n"
-    "Keys are pressed when they are due, whether or not answers have come; each asks for three continuations of eight tokens of its "
+    "Each writer presses five keys a second, when they are due, whether or not answers have come; each key asks for three continuations of eight tokens of its "
     "writer's document. Beside it stand a server that batches whole requests, with the same packed model, and a loop over torch's "
     "kernels, both of which read the document anew. The rate rises by half each time, up to the first whose p99 is above --bound.",
 )

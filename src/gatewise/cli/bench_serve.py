@@ -32,7 +32,6 @@ def serve(
     dtype: Annotated[
         str, Parameter(help="Weights of the step engine: float32, bfloat16, int8 or int4.")
     ] = "int8",
-    writers: Annotated[int, Parameter(help="Who type at once.")] = 50,
     characters: Annotated[int, Parameter(help="That each document has at the beginning.")] = 1000,
     bound: Annotated[float, Parameter(help="Of p99, in milliseconds.")] = 100.0,
     seconds: Annotated[float, Parameter(help="Of each rate.")] = 5.0,
@@ -51,7 +50,7 @@ def serve(
     """Latency by rate of keystrokes; `gatewise bench serve --help` says more."""
     if plot is not None:
         plots.check(plot)
-    check_least(writers=(writers, 1), characters=(characters, 1))
+    check_least(characters=(characters, 1))
     for flag, value in (("bound", bound), ("seconds", seconds)):
         if not 0 < value < float("inf"):
             raise OptionError(f"--{flag}: expected a number above 0, found {value}")
@@ -73,7 +72,7 @@ def serve(
     rows: list[Served] = []
     for name in servers or serving.SERVERS:
         server = serving.SERVERS[name](model, packed, tokenizer)
-        load = serving.Load(writers, characters, 1.0, seconds)
+        load = serving.Load(characters, 1.0, seconds)
         try:
             rows += serving.measured(name, server, typed, load, bound / 1000, given, _say)
         finally:
@@ -131,6 +130,7 @@ def _say(one: Served) -> None:
 def _row(one: Served) -> dict[str, Any]:
     return {
         "server": one.server,
+        "writers": one.load.writers,
         "rate": one.load.rate,
         "answers": len(one.latencies),
         "cancelled": one.cancelled,
@@ -142,10 +142,19 @@ def _row(one: Served) -> dict[str, Any]:
 def _table(rows: list[Served], bound: float) -> str:
     from gatewise.bench.serving import best_rate
 
-    lines = [["server", "keys/s", "p50 ms", "p95", "p99", "cancelled", ""]]
+    lines = [["server", "writers", "keys/s", "p50 ms", "p95", "p99", "cancelled", ""]]
     for one in rows:
         times = [f"{1e3 * one.percentile(p):.1f}" for p in (0.5, 0.95, 0.99)]
-        lines.append([one.server, f"{one.load.rate:,.1f}", *times, str(one.cancelled), ""])
+        lines.append(
+            [
+                one.server,
+                str(one.load.writers),
+                f"{one.load.rate:,.1f}",
+                *times,
+                str(one.cancelled),
+                "",
+            ]
+        )
     said = screen.table(lines, indent="")
     best = {
         name: best_rate([one for one in rows if one.server == name], bound / 1000)
