@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from gatewise.complete.requests import (
     Ticket,
 )
 from gatewise.errors import GatewiseError
-from gatewise.generate import first_input
+from gatewise.generate import SamplingOptions, first_input
 from gatewise.generate.choose import mix, offsets
 from gatewise.generate.endings import Writer
 from gatewise.generate.sampling import BEFORE
@@ -50,6 +51,10 @@ _READ = 128
 """Tokens of a text that are read between two steps of the others."""
 _ALONE = 1024
 """The same where nobody writes."""
+_STEPS = 8
+"""Steps of a call at most: so long those wait who come meanwhile."""
+_BLOCK = 768
+"""Tokens of a call at most, about, for the same reason."""
 _KEEP = 256
 """Tokens between states that are kept while a long text is read."""
 _PATIENCE = 0.1
@@ -173,16 +178,14 @@ class Batcher:
     def _taken_up(self, ticket: Ticket) -> Job:
         options = ticket.request.options
         seed = secrets.randbits(32) if options.seed is None else options.seed
-        banned = tuple(dict.fromkeys((*options.banned, *self._unknown)))
-        job = Job(ticket, replace(options, seed=seed, banned=banned), seed)
+        job = Job(ticket, options, seed)
         job.times.append(time.monotonic())
         return job
 
     def _turn(self) -> None:
         self._drop_ended()
-        job = self._next_to_read()
-        if job is not None:
-            self._guarded(job, self._read_on)
+        if self._reading:
+            self._read()
         self._begin_ready()
         if self._writing:
             self._write_on()
@@ -215,28 +218,49 @@ class Batcher:
             return oldest
         return max(self._reading, key=lambda job: job.ticket.born)
 
-    def _read_on(self, job: Job) -> None:
-        """A piece of a text; what is read through begins to be written, as soon as there is room."""
-        if job.known is None:
-            self._look_up(job)
+    def _read(self) -> None:
+        """Some tokens of the texts that are not yet read: those that miss one token all together, then the others."""
+        for job in [job for job in self._reading if job.known is None]:
+            self._guarded(job, self._look_up)
+        short = [job for job in self._reading if job.left == 1][:COLUMNS]
+        if short:
+            states = [job.state for job in short if job.state is not None]
+            tokens = [int(job.known.ids[job.done]) for job in short if job.known is not None]
+            places = [job.known.position + job.done for job in short if job.known is not None]
+            after = self._columns.step(states, tokens, places).unbind()
+            for job, state in zip(short, after, strict=True):
+                self._note_read(job, state, 1)
+        for job in [job for job in self._reading if not job.left]:
+            self._guarded(job, self._read_through)
+        budget = _READ if self._writing or self._ready else _ALONE
+        while budget > 0 and (next_one := self._next_to_read()) is not None:
+            size = min(next_one.left, budget, _KEEP)
+            budget -= size
+            self._guarded(next_one, partial(self._read_on, size=size))
+
+    def _read_on(self, job: Job, size: int) -> None:
+        """A piece of a text."""
         assert job.known is not None
-        size = min(job.left, _READ if self._writing else _ALONE, _KEEP)
-        if size > 0:
-            assert job.state is not None
-            ids = job.known.ids[job.done : job.done + size]
-            job.state = self._columns.feed(job.state, ids, job.known.position + job.done)
-            job.done += size
-            job.states[job.known.position + job.done] = job.state
-            self.counts.read += size
+        assert job.state is not None
+        ids = job.known.ids[job.done : job.done + size]
+        state = self._columns.feed(job.state, ids, job.known.position + job.done)
+        self._note_read(job, state, size)
         if not job.left:
             self._read_through(job)
+
+    def _note_read(self, job: Job, state: Tensor, size: int) -> None:
+        assert job.known is not None
+        job.state = state
+        job.done += size
+        job.states[job.known.position + job.done] = state
+        self.counts.read += size
 
     def _look_up(self, job: Job) -> None:
         request = job.ticket.request
         job.notes = tuple(notes_of(self.tokenizer, request.prefix[-_NOTED:]))
         known = self.cache.find(request.prefix)
         if not known.total:
-            ids = first_input(self.model, self.tokenizer, job.options)
+            ids = first_input(self.model, self.tokenizer, self._allowed(job))
             known = replace(known, ids=ids, total=len(ids))
         job.known = known
         job.state = self._columns.start if known.state is None else known.state
@@ -273,12 +297,14 @@ class Batcher:
         last, before = int(job.known.ids[-1]), self._last_tokens(job.known)
         prefix = job.ticket.request.prefix
         trim = self.tokenizer.kind == "word" and prefix[-1:].isspace()
-        for number in range(job.options.n):
-            writer = Writer(self.tokenizer.decoder(), job.options, before)
-            job.samples.append(Sample(number, writer, mix(job.seed, number), last, trim=trim))
-        job.active = list(job.samples)
-        job.memory = [job.state] * job.options.n
-        job.drawings = self._drawings(job)
+        samples = [
+            Sample(k, self._writer(job.options, before), mix(job.seed, k), last, trim=trim)
+            for k in range(job.options.n)
+        ]
+        job.begin(samples, self._drawings(job))
+
+    def _writer(self, options: SamplingOptions, before: list[int]) -> Writer:
+        return Writer(self.tokenizer.decoder(), options, before)
 
     def _last_tokens(self, known: Known) -> list[int]:
         """The last tokens of the text: a decoder may need them."""
@@ -287,6 +313,11 @@ class Batcher:
             ids = self.tokenizer.encode(known.text[-8 * BEFORE :]) if known.text else ids
         return [int(one) for one in ids[-BEFORE:]]
 
+    def _allowed(self, job: Job) -> SamplingOptions:
+        """The options, with the unknown token banned and the seed that is used."""
+        banned = tuple(dict.fromkeys((*job.options.banned, *self._unknown)))
+        return replace(job.options, seed=job.seed, banned=banned)
+
     def _drawings(self, job: Job) -> list[Drawing]:
         """How each sample is drawn."""
         options = job.options
@@ -294,7 +325,9 @@ class Batcher:
         if key not in self._offsets:
             if len(self._offsets) > 64:
                 self._offsets.clear()
-            self._offsets[key] = offsets(options, self.model.vocab_size, torch.device("cpu"))
+            self._offsets[key] = offsets(
+                self._allowed(job), self.model.vocab_size, torch.device("cpu")
+            )
         temperatures = job.ticket.request.temperatures or [options.temperature] * options.n
         return [
             Drawing(
@@ -310,46 +343,28 @@ class Batcher:
     def _write_on(self) -> None:
         """A few steps of all samples, those that are drawn alike together."""
         total = sum(len(job.active) for job in self._writing)
-        steps = 8 if total <= 8 else 4 if total <= 32 else 2
-        steps = min(steps, max(self._left(job) for job in self._writing))
-        if self._new or self._reading:
-            steps = min(steps, 4)
-        groups: dict[object, list[tuple[Job, int]]] = {}
+        left = max(job.options.max_tokens - len(job.active[0].ids) for job in self._writing)
+        steps = min(max(2, _BLOCK // total), _STEPS, left)
+        groups: dict[object, list[tuple[Job, list[int]]]] = {}
         for job in self._writing:
-            for row, sample in enumerate(job.active):
-                drawing = job.drawings[sample.number]
-                key = (*(getattr(drawing, name) for name in _ALIKE), id(drawing.offsets))
-                groups.setdefault(key, []).append((job, row))
-        drawn: dict[Job, list[tuple[int, Drawn]]] = {}
+            for key, places in job.alike().items():
+                groups.setdefault(key, []).append((job, places))
+        drawn: dict[Job, list[tuple[list[int], Drawn]]] = {}
         for members in groups.values():
-            job, row = members[0]
-            drawing = job.drawings[job.active[row].number]
-            found = self._columns.draw([job.row(row) for job, row in members], steps, drawing)
-            for (job, row), one in zip(members, found, strict=True):
-                drawn.setdefault(job, []).append((row, one))
+            job, places = members[0]
+            drawing = job.drawings[job.active[places[0]].number]
+            found = self._columns.draw([job.rows(own) for job, own in members], steps, drawing)
+            for (job, own), one in zip(members, found, strict=True):
+                drawn.setdefault(job, []).append((own, one))
         self.counts.steps += steps
         self.counts.columns += steps * total
         for job, parts in drawn.items():
-            self._guarded(job, lambda job, parts=parts: self._take(job, parts))  # type: ignore[misc]
+            self._guarded(job, partial(self._take, parts=parts))
 
-    def _left(self, job: Job) -> int:
-        return job.options.max_tokens - len(job.active[0].ids)
-
-    def _take(self, job: Job, parts: list[tuple[int, Drawn]]) -> None:
-        """Take down what was drawn; drop the samples that ended, and end the job with the last."""
-        kept: list[tuple[Sample, Tensor]] = []
-        for row, drawn in sorted(parts, key=lambda part: part[0]):
-            sample = job.active[row]
-            for token, logprob in zip(drawn.tokens, drawn.logprobs, strict=True):
-                job.extend(sample, token, logprob)
-                self.counts.written += 1
-                if sample.reason:
-                    break
-            else:
-                kept.append((sample, drawn.state))
-        job.active = [sample for sample, _ in kept]
-        job.memory = [state for _, state in kept]
-        if not kept:
+    def _take(self, job: Job, parts: list[tuple[list[int], Drawn]]) -> None:
+        """Take down what was drawn; the job ends with its last sample."""
+        self.counts.written += job.take(parts)
+        if not job.active:
             self._finish(job, DONE)
 
     # --- ending ----------------------------------------------------------------------------------
@@ -382,4 +397,3 @@ class Batcher:
 
 _NOTED = 2_000
 """Characters before the cursor that are looked through for unknown ones."""
-_ALIKE = ("temperature", "top_k", "top_p", "min_p")

@@ -6,6 +6,7 @@ it. Sessions are few and kept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,36 +24,36 @@ from gatewise.step.tokens import TokenSession
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """A sample as the model sees it.
+class Rows:
+    """Samples as the model sees them, drawn alike.
 
     Args:
-        state: before its last token, (R,).
-        token: its last one.
-        time: that token's.
-        seed: of its draws.
-        drawn: how many tokens it has drawn: which number of its seed comes next.
+        states: before the last token of each, (n, R).
+        tokens: the last ones.
+        times: theirs.
+        seeds: of the draws.
+        drawn: how many tokens each has drawn: which number of its seed comes next.
     """
 
-    state: Tensor
-    token: int
-    time: int
-    seed: int
-    drawn: int
+    states: Tensor
+    tokens: list[int]
+    times: list[int]
+    seeds: list[int]
+    drawn: list[int]
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What came out of a row.
+    """What came out of them.
 
     Args:
-        tokens, logprobs: of each step.
-        state: before the last of the tokens, (R,).
+        tokens, logprobs: of each sample, step by step.
+        states: before the last token of each, (n, R).
     """
 
-    tokens: list[int]
-    logprobs: list[float]
-    state: Tensor
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+    states: Tensor
 
 
 class Columns:
@@ -87,19 +88,40 @@ class Columns:
         return float(nats.gather(1, line[1:]).double().sum())
 
     @forks.alive()
-    def draw(self, rows: Sequence[Row], steps: int, drawing: Drawing) -> list[Drawn]:
-        """So many tokens for each row, all drawn in the same way."""
-        session = self._session(_width(len(rows)))
-        memory, times = session.memory, session.times
-        seeds, tokens, positions = torch.zeros(3, session.batch, dtype=torch.int64).unbind()
-        for place, row in enumerate(rows):
-            memory[place] = row.state
-            tokens[place], seeds[place] = row.token, row.seed
-            positions[place], times[place] = row.drawn, row.time
+    def step(
+        self, states: Sequence[Tensor], tokens: Sequence[int], positions: Sequence[int]
+    ) -> Tensor:
+        """The states (n, R) after one more token of each of several texts."""
+        count = len(tokens)
+        session = self._session(_width(count))
+        torch.stack(tuple(states), out=session.memory[:count])
+        session.times[:count] = torch.tensor(positions)
+        line = torch.zeros(1, session.batch, dtype=torch.int64)
+        line[0, :count] = torch.tensor(tokens)
+        session.feed(line)
+        return session.memory[:count].clone()
+
+    @forks.alive()
+    def draw(self, several: Sequence[Rows], steps: int, drawing: Drawing) -> list[Drawn]:
+        """So many tokens for each row, all drawn in the same way; those that were given together stay together."""
+        sizes = [len(rows.tokens) for rows in several]
+        count = sum(sizes)
+        session = self._session(_width(count))
+        torch.cat([rows.states for rows in several], out=session.memory[:count])
+        named = ("tokens", "seeds", "drawn", "times")
+        values = [[one for rows in several for one in getattr(rows, name)] for name in named]
+        numbers = torch.zeros(len(named), session.batch, dtype=torch.int64)
+        numbers[:, :count] = torch.tensor(values)
+        tokens, seeds, positions, times = numbers.unbind()
+        session.times.copy_(times)
         found, logprobs = session.run(tokens, steps, drawing, seeds, positions)
-        after = memory[: len(rows)].clone()
-        lines = zip(found.T.tolist(), logprobs.T.tolist(), after.unbind(), strict=False)
-        return [Drawn(*line) for line in lines]
+        after = torch.split(session.memory[:count].clone(), sizes)
+        lines, nats = found.T.tolist(), logprobs.T.tolist()
+        ends = itertools.accumulate(sizes)
+        return [
+            Drawn(lines[end - size : end], nats[end - size : end], states)
+            for size, end, states in zip(sizes, ends, after, strict=True)
+        ]
 
     def _placed(self, state: Tensor, position: int) -> TokenSession:
         session = self._session(1)

@@ -7,10 +7,11 @@ import math
 import time
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from gatewise.complete.cache import Known
-from gatewise.complete.columns import Row
+from gatewise.complete.columns import Drawn, Rows
 from gatewise.complete.completer import Completion
 from gatewise.complete.requests import Answer, Ticket
 from gatewise.errors import DivergedError
@@ -40,14 +41,14 @@ class Job:
 
     Args:
         ticket: whose.
-        options: how to draw, the unknown token banned.
+        options: how to draw.
         seed: of its draws.
         known: what the cache knew of its text, once looked up.
         state: after the tokens that were read, (R,).
         done: tokens of `known.ids` that were read.
         states: kept on the way.
         samples: all of them.
-        active: those that are still written, with a state in `memory` each.
+        active: those that are still written, with a state in `memory` (n, R) each.
         times: when it was taken up, and when it was read.
     """
 
@@ -60,7 +61,7 @@ class Job:
     states: dict[int, Tensor] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     active: list[Sample] = field(default_factory=list)
-    memory: list[Tensor] = field(default_factory=list)
+    memory: Tensor | None = None
     drawings: list[Drawing] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
@@ -77,13 +78,60 @@ class Job:
         seconds = self.ticket.request.seconds
         return math.inf if seconds is None else self.ticket.born + seconds
 
-    def row(self, place: int) -> Row:
-        """A sample that is still written, as the model sees it."""
+    def begin(self, samples: list[Sample], drawings: list[Drawing]) -> None:
+        """From the text's end on: all samples, and how each is drawn."""
+        assert self.state is not None
+        self.samples, self.drawings = samples, drawings
+        self.active = list(samples)
+        self.memory = self.state.expand(len(samples), -1)
+
+    def rows(self, places: list[int]) -> Rows:
+        """Some of the samples that are still written, as the model sees them."""
         assert self.known is not None
-        sample = self.active[place]
-        drawn = len(sample.ids)
-        time = self.known.total - 1 + drawn
-        return Row(self.memory[place], sample.token, time, sample.seed, drawn)
+        assert self.memory is not None
+        chosen = [self.active[place] for place in places]
+        states = self.memory
+        if len(places) < len(self.active):
+            states = states[torch.tensor(places)]
+        drawn = [len(sample.ids) for sample in chosen]
+        return Rows(
+            states,
+            [sample.token for sample in chosen],
+            [self.known.total - 1 + count for count in drawn],
+            [sample.seed for sample in chosen],
+            drawn,
+        )
+
+    def alike(self) -> dict[object, list[int]]:
+        """Places of the active samples by how they are drawn."""
+        if len({id(drawing) for drawing in self.drawings}) == 1:
+            return {_key(self.drawings[0]): list(range(len(self.active)))}
+        found: dict[object, list[int]] = {}
+        for place, sample in enumerate(self.active):
+            found.setdefault(_key(self.drawings[sample.number]), []).append(place)
+        return found
+
+    def take(self, parts: list[tuple[list[int], Drawn]]) -> int:
+        """Take down what was drawn, and drop the samples that ended: how many tokens were taken."""
+        written = 0
+        kept: list[tuple[int, Tensor]] = []
+        for places, drawn in parts:
+            for at, place in enumerate(places):
+                sample = self.active[place]
+                for token, logprob in zip(drawn.tokens[at], drawn.logprobs[at], strict=True):
+                    self.extend(sample, token, logprob)
+                    written += 1
+                    if sample.reason:
+                        break
+                else:
+                    kept.append((place, drawn.states[at]))
+        if len(parts) == 1 and len(kept) == len(self.active):
+            self.memory = parts[0][1].states
+            return written
+        kept.sort(key=lambda one: one[0])
+        self.active = [self.active[place] for place, _ in kept]
+        self.memory = torch.stack([state for _, state in kept]) if kept else None
+        return written
 
     def extend(self, sample: Sample, token: int, logprob: float) -> None:
         """One more token of a sample, which may end it.
@@ -169,3 +217,9 @@ class Counts:
     written: int = 0
     steps: int = 0
     columns: int = 0
+
+
+def _key(drawing: Drawing) -> object:
+    """Equal for drawings that can go together."""
+    numbers = (drawing.temperature, drawing.top_k, drawing.top_p, drawing.min_p)
+    return (*numbers, id(drawing.offsets))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -87,6 +88,15 @@ class CharTokenizer(Tokenizer):
             raise broken("'alphabet' holds a surrogate or U+FFFD")
         return cls(alphabet)
 
+    @functools.cached_property
+    def _bytes(self) -> list[bytes]:
+        """Of each id; a decoder is made for every text that is written."""
+        return [c.encode() for c in self._characters]
+
+    @functools.cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self._characters)
+
     def _content(self) -> dict[str, Any]:
         return {"alphabet": self.alphabet}
 
@@ -97,17 +107,19 @@ class CharTokenizer(Tokenizer):
         return self._table[codes]
 
     def unknowns(self, text: str) -> list[str]:
-        known = set(self._characters)
-        return [c for c in dict.fromkeys(text) if c not in known]
+        return [c for c in dict.fromkeys(text) if c not in self._known]
 
     def decode(self, ids: ArrayLike) -> str:
         return self._codes[as_ids(ids, self.vocab_size)].tobytes().decode("utf-32-le")
 
     def decoder(self) -> IncrementalDecoder:
-        return Utf8Decoder([c.encode() for c in self._characters])
+        return Utf8Decoder(self._bytes)
 
     def lengths(self, ids: ArrayLike) -> Ids:
         return np.ones(len(as_ids(ids, self.vocab_size)), np.int64)
+
+
+_BYTES = [bytes([b]) for b in range(256)]
 
 
 class ByteTokenizer(Tokenizer):
@@ -146,7 +158,7 @@ class ByteTokenizer(Tokenizer):
         return as_ids(ids, 256).astype(np.uint8).tobytes().decode("utf-8", "replace")
 
     def decoder(self) -> IncrementalDecoder:
-        return Utf8Decoder([bytes([b]) for b in range(256)])
+        return Utf8Decoder(_BYTES)
 
     def lengths(self, ids: ArrayLike) -> Ids:
         # A character is counted at its first byte.
