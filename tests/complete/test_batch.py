@@ -188,6 +188,34 @@ def test_one_failure_is_one_answer(batcher: Batcher) -> None:
     assert len({ticket.result(SOON).samples for ticket in good}) == 1
 
 
+def test_after_a_failure_of_the_model_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    batcher, options = made(), SamplingOptions(max_tokens=4, seed=1)
+    expected = batcher.submit(Request("the ", options)).result(SOON).samples
+    with monkeypatch.context() as patched:
+
+        def fail(*_: Any) -> None:
+            raise RuntimeError("no memory")
+
+        patched.setattr(batcher._columns, "draw", fail)
+        with pytest.raises(RuntimeError, match="no memory"):
+            batcher.submit(Request("the ", options)).result(SOON)
+    assert batcher.submit(Request("the ", options)).result(SOON).samples == expected
+    assert batcher.load == 0
+    batcher.close()
+
+
+def test_kept_states_are_rows_of_their_own() -> None:
+    batcher, options = made(), SamplingOptions(max_tokens=2, seed=1)
+    for more in ("", "a", "t"):
+        tickets = [batcher.submit(Request(f"{k} {TEXT[:40]}{more}", options)) for k in range(20)]
+        for ticket in tickets:
+            ticket.result(SOON)
+    for document in batcher.cache._used.values():
+        for state in document.kept.values():
+            assert state.untyped_storage().nbytes() <= 2 * state.nbytes
+    batcher.close()
+
+
 def test_a_suffix_ranks_the_candidates(batcher: Batcher) -> None:
     options = SamplingOptions(n=5, max_tokens=3, seed=6, temperature=1.5)
     answer = batcher.submit(Request("the cat", options, "sat. ")).result(SOON)

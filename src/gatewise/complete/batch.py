@@ -159,7 +159,11 @@ class Batcher:
     def _work(self) -> None:
         with torch.inference_mode():
             while self._gather():
-                self._turn()
+                try:
+                    self._turn()
+                except Exception as error:  # the thread must go on: who comes next may be answered
+                    for job in [job for jobs in self._jobs for job in jobs]:
+                        self._finish(job, DONE, error)
 
     def _gather(self) -> bool:
         """Take up new requests; wait where there is nothing to do. False at the end."""
@@ -229,7 +233,9 @@ class Batcher:
             places = [job.known.position + job.done for job in short if job.known is not None]
             after = self._columns.step(states, tokens, places).unbind()
             for job, state in zip(short, after, strict=True):
-                self._note_read(job, state, 1)
+                self._note_read(
+                    job, state.clone(), 1
+                )  # a row of its own: the others are not to be kept for it
         for job in [job for job in self._reading if not job.left]:
             self._guarded(job, self._read_through)
         budget = _READ if self._writing or self._ready else _ALONE
