@@ -27,7 +27,7 @@ _TRIED = 32
 """Texts of a bucket that are compared."""
 _SPARSE = 8
 """States that are kept of a text: those at distance d from its end lie at least d / 8 apart."""
-_ALL = 32
+_ALL = 12
 """Up to so many states nothing is dropped."""
 
 
