@@ -71,6 +71,36 @@ def test_whatever_is_edited_the_state_is_that_of_the_text(
         read(cache, tokenizer, text)
 
 
+@settings(max_examples=60, deadline=None)
+@given(edits=st.lists(st.tuples(EDIT, st.booleans()), min_size=2, max_size=25), small=st.booleans())
+def test_who_reads_at_the_same_time_does_not_matter(
+    tokenizer: Any, edits: list[tuple[tuple[float, int, list[str]], bool]], small: bool
+) -> None:
+    """What was found is kept later, in another order, and some of it was forgotten meanwhile."""
+    cache = StateCache(tokenizer, most_bytes=3_000 if small else 1 << 20)
+    text, waiting = CORPUS[:40], []
+    for (at, deleted, pieces), now in edits:
+        place = int(at * len(text))
+        text = text[:place] + "".join(pieces) + text[place + deleted :]
+        known, whole = cache.find(text), tokenizer.encode(text)
+        assert known.ids.tolist() == whole[known.position :].tolist()
+        if known.state is not None:
+            assert torch.equal(known.state, state_of(whole[: known.position]))
+        waiting.append((known, whole))
+        if now:
+            for one, ids in waiting[::-1]:
+                places = {p for p in (len(ids) // 2, len(ids) - 1) if p > one.position}
+                if one.text:
+                    cache.keep(one, {p: state_of(ids[:p]) for p in places})
+            waiting = []
+    for document in cache._used.values():
+        whole = tokenizer.encode(document.text)
+        assert document.ids[:].tolist() == whole.tolist()
+        for position, state in document.kept.items():
+            assert torch.equal(state, state_of(whole[:position]))
+    assert cache.nbytes == sum(document.nbytes for document in cache._used.values())
+
+
 def test_a_text_that_goes_on_is_read_from_its_end(tokenizer: Any) -> None:
     cache, text = StateCache(tokenizer), CORPUS * 30
     read(cache, tokenizer, text)

@@ -171,7 +171,7 @@ class StateCache:
         else:
             if known.position:
                 return  # what it went on from is gone
-            new = _Document(known.text, _Growing(known._tail), known._ends, dict(states))
+            new = _Document(known.text, _Growing(known.ids), known._ends, dict(states))
         _thin(new.kept, known.total)
         self._remember(new)
 
