@@ -77,6 +77,19 @@ def test_a_folder_is_no_text_and_a_name_without_a_file_is_pointed_out(
     assert "note: there/is/none.py: no such file, read as text" in called.err
 
 
+def test_standard_input_and_names_of_files_are_told_from_texts(
+    gatewise: Any, trained: Path, text: Path
+) -> None:
+    piped, named = (
+        gatewise("inspect", "units", trained, given, "--record", "f", stdin=text.read_text())
+        for given in ("-", text)
+    )
+    assert (piped.status, piped.out) == (0, named.out)
+    called = gatewise("inspect", "lens", trained, text)
+    assert called.status == 0
+    assert f"note: {text}: read as text, though there is such a file" in called.err
+
+
 def test_a_time_beyond_the_text_is_said(gatewise: Any, trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     for control in (Control.off("o", time=[1, 40]), Control.keep(time=slice(40, None))):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, given_text, marked, say_unknown
+from gatewise.cli.inspecting import Text, check_least, given_text, marked, say_unknown
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, new_text, save_arrays
@@ -26,7 +26,7 @@ _ENDS = (".csv", ".npz")
 
 def inspect_ablate(
     run: RunPath,
-    text: Annotated[str, Parameter(help="A file, or the text itself.", allow_leading_hyphen=True)],
+    text: Text,
     /,
     *,
     record: Annotated[

@@ -31,7 +31,7 @@ def inspect_gradients(
     text: Annotated[
         str | None,
         Parameter(
-            help="Of language models: a file, or the text itself. Of memory tasks: none, their test sequences are read.",
+            help="Of language models: a file, the text itself, or -: standard input. Of memory tasks: none, their test sequences are read.",
             allow_leading_hyphen=True,
         ),
     ] = None,

@@ -41,7 +41,7 @@ def inspect_paths(
     text: Annotated[
         str | None,
         Parameter(
-            help="Of a language model: a file, or the text itself. Of a memory task: none.",
+            help="Of a language model: a file, the text itself, or -: standard input. Of a memory task: none.",
             allow_leading_hyphen=True,
         ),
     ] = None,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.runs import as_text, say_notes
+from gatewise.cli.runs import as_text, is_file, prompt_text, say_notes
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
@@ -17,30 +19,41 @@ if TYPE_CHECKING:
     from gatewise.probe import Control
     from gatewise.run import LanguageRun
 
+Text = Annotated[
+    str,
+    Parameter(help="A file, the text itself, or -: standard input.", allow_leading_hyphen=True),
+]
+
 
 def given_text(given: str, most: int | None = None) -> str:
-    """The text of a file of that name, or what was given itself.
+    """The text of a file of that name, standard input for `-`, or what was given itself.
 
     Args:
-        given: a path or a text.
+        given: a path, - or a text.
         most: characters to keep; what is left out is said.
     Raises:
         OptionError: it is a folder.
     """
     from gatewise.tasks.tables import read_text
 
-    path = Path(given)
-    try:
-        is_file, is_folder = path.is_file(), bool(given) and path.is_dir()
-    except OSError:  # a text longer than any name
-        is_file = is_folder = False
-    if is_folder:
+    if is_folder(given):
         raise OptionError(f"{given}: expected a file or a text, found a folder")
-    text = read_text(path) if is_file else as_text(given)
+    if given == "-":
+        text = prompt_text(given) or ""
+    else:
+        text = read_text(Path(given)) if is_file(given) else as_text(given)
     if most is None or len(text) <= most:
         return text
     screen.say(f"note: reading the first {most:,} of {len(text):,} characters")
     return text[:most]
+
+
+def is_folder(given: str) -> bool:
+    """Whether what was given is the name of a folder."""
+    try:
+        return bool(given) and Path(given).is_dir()
+    except OSError:  # a text longer than any name
+        return False
 
 
 def say_unknown(run: LanguageRun, text: str) -> None:

@@ -236,11 +236,23 @@ def prompt_text(given: str | None, *, if_none: str | None = None) -> str | None:
         The text, or None where there is none.
     """
     if given is not None and given != "-":
+        if is_file(given):
+            screen.say(
+                f"note: {screen.shown(given)}: read as text, though there is such a file: - and < FILE read that"
+            )
         return whole(given)
     if given is None and (sys.stdin is None or sys.stdin.isatty()):
         return None
     read = _standard_input().removesuffix("\n")
     return if_none if given is None and not read else read
+
+
+def is_file(given: str) -> bool:
+    """Whether what was given is the name of a file."""
+    try:
+        return Path(given).is_file()
+    except OSError:  # a text longer than any name
+        return False
 
 
 def whole(text: str) -> str:
