@@ -101,7 +101,8 @@ def test_gates_over_a_text(gatewise: Any, trained: Path, tmp_path: Path) -> None
     words = ("inspect", "read", trained, "def gate", "--record", "f,layers.0.c")
     called = gatewise(*words, "--out", out)
     assert called.status == 0, called.err
-    assert called.out.splitlines()[0].split() == ["token", "nats", "layers.0.f", "layers.0.c"]
+    head = called.out.splitlines()[0].split()
+    assert head == ["token", "nats", "layers.0.f", "(mean)", "layers.0.c", "(mean)"]
     expected = gw.load(trained).read("def gate", record=gw.Record("f", "c"))
     assert expected.record is not None
     saved = np.load(out)
@@ -121,7 +122,15 @@ def test_a_text_coloured_by_a_unit(
     made = (tmp_path / "u.html").read_text()
     assert made.count("<span style=") == 9
     assert ">&lt;</span>" in page(["<"], [1.0], "a & b")
-    assert "\x1b[" not in gatewise(*words).out
+    plain = gatewise(*words).out
+    assert "\x1b[" not in plain
+    reading = gw.load(trained).read("def gate:", record=gw.Record("layers.0.c"))
+    assert reading.record is not None
+    rows = [line.split() for line in plain.splitlines()]
+    assert rows[0] == ["token", "nats", "layers.0.c:3"]  # this unit, not the mean of all
+    assert float(rows[1][-1]) == pytest.approx(
+        reading.record["layers.0.c"][0, 0, 3].item(), abs=1e-3
+    )
     monkeypatch.setattr("gatewise.cli.screen.is_terminal", lambda stream=None: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
     painted = gatewise(*words).out

@@ -86,16 +86,17 @@ def inspect_read(
     say_notes(looked.notes)
     check_times(acting, max(len(part.tokens) for part in looked.parts))
     coloured = None if place is None else _coloured(looked, place)
+    alone = None if record.strip() else place
     if out is not None:
         _save(looked, out)
     if json:
         screen.out_json(_document(opened, looked))
     else:
-        screen.out("\n".join(_table(part) for part in looked.parts))
+        screen.out("\n".join(_table(part, alone) for part in looked.parts))
     if coloured is not None:
         _colour(*coloured, html, on_screen=not json)
     if plot is not None:
-        _draw(looked, place if not record.strip() else None, plot)
+        _draw(looked, alone, plot)
     return 0
 
 
@@ -167,9 +168,12 @@ def _colour(
         screen.say(f"written: {html}")
 
 
-def _table(part: Part) -> str:
-    """A line for each step: what was read, its cost, what the model says, the mean of each gate."""
-    means = {path: values.mean(-1).tolist() for path, values in part.record.items()}
+def _table(part: Part, place: tuple[str, int] | None) -> str:
+    """A line for each step: what was read, its cost, what the model says, the mean of each gate, or one unit."""
+    means = {f"{path} (mean)": values.mean(-1).tolist() for path, values in part.record.items()}
+    if place is not None and place[0] in part.record:
+        path, number = place
+        means = {f"{path}:{number}": part.record[path][:, number].tolist()}
     head = [*([part.cost] if part.nats is not None else []), *(["says"] if part.said else [])]
     rows = [[part.name, "token", *head, *means]]
     costs = None if part.nats is None else [float(one) for one in part.nats]
