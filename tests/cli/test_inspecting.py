@@ -58,6 +58,27 @@ def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(
     assert f"{folder} is no folder to write a." in called.line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "units RUN f(x) --record f --out DIR/a.npz",
+        "ablate RUN f(x) --out DIR/a.csv",
+        "lens RUN f(x) --out DIR/a.npz",
+        "steer RUN f(x) --do keep --max-tokens 1 --save DIR/a.json",
+        "patch RUN f x --max-tokens 1 --save DIR/a.json",
+        "read RUN f(x) --unit layers.0.c:1 --html DIR/a.html",
+    ],
+)
+def test_what_is_written_is_named(gatewise: Any, trained: Path, tmp_path: Path, words: str) -> None:
+    given = [
+        word.replace("RUN", str(trained)).replace("DIR", str(tmp_path)) for word in words.split()
+    ]
+    called = gatewise("inspect", *given)
+    assert called.status == 0, called.err
+    assert called.err.endswith(f"written: {given[-1]}\n")
+    assert Path(given[-1]).is_file()
+
+
 def test_arrays_of_a_reading_are_written_under_their_own_ending(
     gatewise: Any, trained: Path, tmp_path: Path
 ) -> None:

@@ -237,7 +237,6 @@ def write_results(out: Path, captions: Sequence[tuple[str, str]]) -> None:
     with new_text(out) as file:
         json_module.dump(document, file, ensure_ascii=False, indent=1)
         file.write("\n")
-    screen.say(f"written: {out}")
 
 
 def _rate(path: Path, rater: str, found: Sequence[Captioned]) -> None:
@@ -281,4 +280,3 @@ def _write_gallery(
         for one in found
     ]
     gallery.write(path, f"{len(found):,} captions by {opened.path.parent.parent.name}", cards)
-    screen.say(f"written: {path}")

@@ -165,7 +165,6 @@ def _colour(
     if html is not None:
         with new_text(html) as file:
             file.write(page(part.pieces, values, title))
-        screen.say(f"written: {html}")
 
 
 def _table(part: Part, place: tuple[str, int] | None) -> str:

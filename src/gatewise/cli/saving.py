@@ -1,4 +1,4 @@
-"""New files: refused before anything is computed where one is there, and never written over."""
+"""New files: refused where one is there before anything is computed, never written over, and named when written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from gatewise.cli import screen
 from gatewise.errors import FailedError, OptionError
 
 
@@ -39,6 +40,7 @@ def new_text(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
             yield file
     except OSError as error:
         raise FailedError(f"{path}: cannot write it: {error.strerror}") from None
+    screen.say(f"written: {path}")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -54,6 +56,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
             np.savez(file, **dict(arrays))
     except OSError as error:
         raise FailedError(f"{path}: cannot write it: {error.strerror}") from None
+    screen.say(f"written: {path}")
 
 
 def save_table(path: Path, columns: Mapping[str, Any]) -> None:
@@ -75,3 +78,4 @@ def save_table(path: Path, columns: Mapping[str, Any]) -> None:
             pyarrow.parquet.write_table(pyarrow.table(dict(columns)), file)
     except OSError as error:
         raise FailedError(f"{path}: cannot write it: {error.strerror}") from None
+    screen.say(f"written: {path}")
