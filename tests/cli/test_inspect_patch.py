@@ -48,12 +48,12 @@ def test_the_verb_of_patching(gatewise: Any, trained: Path, tmp_path: Path) -> N
     text = gatewise(*words, "--units", "3,1", "--at", "2", "--taken", "4").out
     assert "own, other's: nats per token" in text
     for extra, says in (
-        (("--units", "100000"), "units: expected numbers from 0"),
+        (("--units", "100000"), "--units: expected numbers from 0"),
         (("--units", "x"), "--units: expected numbers such as 3,17"),
         (("--name", "layers.9.c"), "unknown path 'layers.9.c'"),
         (("--name", "layers.0.c,"), "--name: expected paths"),
-        (("--at", "99"), "the text: expected a token from 0 to"),
-        (("--taken", "-1"), "the other text: expected a token from 0 to"),
+        (("--at", "99"), "--at: expected a token of the text, from 0 to"),
+        (("--taken", "-1"), "--taken: expected a token of the other text, from 0 to"),
         (("--save", saved), "exists"),
         (("--max-tokens", "0"), "--max-tokens"),
     ):

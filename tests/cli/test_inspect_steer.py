@@ -68,7 +68,7 @@ def test_a_sweep_and_a_saved_control(gatewise: Any, trained: Path, tmp_path: Pat
     [
         ([], "--do: expected one of on, off,"),
         (["--do", "close"], "--do: expected one of on, off,"),
-        (["--do", "off"], "--name: expected the gate or state to off"),
+        (["--do", "off"], "--name: expected the gate or state for off, such as o"),
         (["--do", "keep", "--name", "f"], "--name: keep is of the whole memory"),
         (["--do", "off", "--name", "o", "--value", "1"], "off takes none"),
         (["--do", "set", "--name", "f"], "--value or --sweep: expected one of the two"),

@@ -195,13 +195,15 @@ def test_the_worth_of_every_unit(gatewise: Any, trained: Path, text: Path, tmp_p
     assert len(out.read_text().splitlines()) == 65
     found = json.loads(gatewise(*words, "--record", "layers.0.c", "--json").out)["gates"][0]
     assert found["path"] == "layers.0.c"
+    short = json.loads(gatewise(*words, "--record", "c", "--json").out)["gates"]
+    assert short == [found]
     assert len(found["change"]) == 64
     arrays = tmp_path / "units.npz"
     assert gatewise(*words, "--out", arrays).status == 0
     with np.load(arrays) as saved:
         assert saved["layers.0.h/change"].shape == (64,)
     for extra, said in (
-        (["--record", "h"], "unknown path 'h'"),
+        (["--record", "q"], "unknown path 'q'"),
         (["--record", "layers.0.h,layers.9.h"], "unknown path 'layers.9.h'"),
         (["--value", "nan"], "--value: expected a finite number, found nan"),
         (["--follow", "braces"], "unknown mark 'braces'"),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import Text, check_least, given_text, marked, say_unknown
+from gatewise.cli.inspecting import Text, check_least, given_text, marked, say_unknown, whole_paths
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run
 from gatewise.cli.saving import check_new, new_text, save_arrays
-from gatewise.errors import OptionError, unknown
+from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
     from gatewise.insight import Ablation
@@ -31,7 +31,9 @@ def inspect_ablate(
     *,
     record: Annotated[
         str,
-        Parameter(help="Whole paths of gates and states, with commas. Default: h of every layer."),
+        Parameter(
+            help="Gates and states with commas: c, in every layer, or layers.0.c,layers.1.f. Default: h."
+        ),
     ] = "",
     follow: Annotated[
         str | None,
@@ -54,7 +56,8 @@ def inspect_ablate(
     opened = open_run(run, opening, "read")
     given = given_text(text, characters)
     say_unknown(opened, given)
-    found = _ablated(opened, given, _paths(opened, record), follow, value, opening.engine)
+    paths = whole_paths(opened, record) or whole_paths(opened, "h")
+    found = _ablated(opened, given, paths, follow, value, opening.engine)
     if out is not None:
         _save(found, out)
     if json:
@@ -62,16 +65,6 @@ def inspect_ablate(
     else:
         screen.out(_table(found, top, follow))
     return 0
-
-
-def _paths(run: LanguageRun, record: str) -> list[str]:
-    """What is asked for, each looked up before the first is measured."""
-    asked = [name.strip() for name in record.split(",") if name.strip()]
-    names = run.model.stack.names()
-    for path in asked:
-        if path not in names:
-            raise unknown("path", path, names)
-    return asked or [f"layers.{layer}.h" for layer in range(run.model.stack.num_layers)]
 
 
 def _ablated(

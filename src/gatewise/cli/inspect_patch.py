@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gatewise.cli import screen
-from gatewise.cli.inspecting import check_least, numbers, say_unknown
-from gatewise.cli.options import Json
+from gatewise.cli.inspecting import check_least, numbers, say_unknown, whole_paths
+from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, RunPath, open_run, prompt_text
 from gatewise.cli.saving import check_new, new_text
 from gatewise.errors import OptionError
@@ -32,7 +32,7 @@ def inspect_patch(
     name: Annotated[
         str | None,
         Parameter(
-            help="Paths with commas: layers.0.c,layers.1.h. Default: every state of every layer."
+            help="States or gates with commas: c, in every layer, or layers.0.c,layers.1.h. Default: every state."
         ),
     ] = None,
     at: Annotated[
@@ -55,25 +55,27 @@ def inspect_patch(
     """Whose continuation is written; `gatewise inspect patch --help` says more."""
     check_new(save, "--save")
     check_least(**{"max-tokens": (max_tokens, 1)})
-    paths = None if name is None else [one.strip() for one in name.split(",")]
-    if paths is not None and not all(paths):
+    if name is not None and not all(one.strip() for one in name.split(",")):
         raise OptionError(f"--name: expected paths with commas between, found {name!r}")
     chosen = None if units is None else numbers("--units", units)
     opened = open_run(run, opening, "generate")
     from gatewise.insight import patch
 
     text, source = prompt_text(prompt) or "", prompt_text(other) or ""
-    rows = patch(
-        opened,
-        text,
-        source,
-        paths=paths,
-        at=at,
-        taken=taken,
-        units=chosen,
-        max_tokens=max_tokens,
-        engine=opening.engine,
-    )
+    try:
+        rows = patch(
+            opened,
+            text,
+            source,
+            paths=None if name is None else whole_paths(opened, name),
+            at=at,
+            taken=taken,
+            units=chosen,
+            max_tokens=max_tokens,
+            engine=opening.engine,
+        )
+    except OptionError as error:
+        raise with_flag_names(error, ("at", "taken", "units")) from None
     say_unknown(opened, text + source)
     if save is not None and rows[-1].control is not None:
         with new_text(save) as file:

@@ -159,7 +159,7 @@ def _table(
     from gatewise.insight.search import context
 
     lines = [
-        f"{len(one)} units of {index.path} are {what}: {_some(one)}"
+        f"{_count(len(one), 'unit')} of {index.path} {'is' if len(one) == 1 else 'are'} {what}: {_some(one)}"
         for one, what in (
             (pattern.on, "on in the span" + (" and off around it" if around else "")),
             (pattern.off, "off in the span and on around it"),
@@ -167,7 +167,7 @@ def _table(
         if one
     ]
     lines += [
-        f"{len(places)} places in {len(index):,} tokens, {seconds:.2f} s",
+        f"{_count(len(places), 'place')} in {len(index):,} tokens, {seconds:.2f} s",
     ]
     for place in places:
         before, inside, behind = (_line(part) for part in context(run, index, place))
@@ -175,6 +175,10 @@ def _table(
             f"{place.score:5.0%} {place.begin:>9,}  {before[-30:]:>30}[{inside}]{behind[:30]}"
         )
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _some(units: tuple[int, ...]) -> str:

@@ -138,7 +138,9 @@ def _controls(
     if do in _MEMORY and name is not None:
         raise OptionError(f"--name: {do} is of the whole memory; leave it out")
     if do not in _MEMORY and name is None:
-        raise OptionError(f"--name: expected the gate or state to {do}, found none")
+        raise OptionError(
+            f"--name: expected the gate or state for {do}, such as o or layers.0.c, found none"
+        )
     if do not in _VALUED:
         if value is not None or sweep is not None:
             raise OptionError(f"--value and --sweep: {do} takes none; leave them out")

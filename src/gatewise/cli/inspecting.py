@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from gatewise.cli import screen
 from gatewise.cli.runs import as_text, is_file, prompt_text, say_notes
-from gatewise.errors import OptionError
+from gatewise.errors import OptionError, unknown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -61,6 +61,22 @@ def say_unknown(run: LanguageRun, text: str) -> None:
     from gatewise.complete import notes_of
 
     say_notes(notes_of(run.tokenizer, text))
+
+
+def whole_paths(run: LanguageRun, given: str) -> list[str]:
+    """The paths of gates and states that are named with commas between, a short name in every layer.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+    """
+    known = run.model.stack.names()
+    found: list[str] = []
+    for name in filter(None, (one.strip() for one in given.split(","))):
+        paths = [path for path in known if name in (path, path.split(".", 2)[-1])]
+        if not paths:
+            raise unknown("path", name, known)
+        found += paths
+    return list(dict.fromkeys(found))
 
 
 def check_least(**least: tuple[int, int]) -> None:

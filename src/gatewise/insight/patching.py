@@ -64,16 +64,16 @@ def patch_control(
         units: which; default: all.
         engine: of the recurrent layers.
     Raises:
-        DataError: a text has no such token.
-        OptionError: there is no such unit.
+        DataError: a text has no token.
+        OptionError: there is no such token or unit.
         UnknownNameError: there is no such path.
     """
     known = run.model.stack.names()
     for path in paths:
         if path not in known:
             raise unknown("path", path, known)
-    time = _token(run, prompt, at, "the text")
-    time_of_other = _token(run, other, taken, "the other text")
+    time = _token(run, prompt, at, "at", "the text")
+    time_of_other = _token(run, other, taken, "taken", "the other text")
     record = run.read(other, record=Record(*paths), engine=engine).record
     assert record is not None
     control = Control()
@@ -115,8 +115,8 @@ def patch(
     """
     if paths is None:
         paths = state_paths(run)
-    _token(run, prompt, at, "the text")
-    _token(run, other, taken, "the other text")
+    _token(run, prompt, at, "at", "the text")
+    _token(run, other, taken, "taken", "the other text")
     own = _written(run, prompt, None, max_tokens, engine)
     others = _written(run, other, None, max_tokens, engine)
     if not own or not others:
@@ -147,13 +147,15 @@ def state_paths(run: LanguageRun) -> list[str]:
     return [f"layers.{layer}.{name}" for layer in range(stack.num_layers) for name in named]
 
 
-def _token(run: LanguageRun, text: str, index: int | None, what: str) -> int:
+def _token(run: LanguageRun, text: str, index: int | None, option: str, what: str) -> int:
     count = len(run.tokenizer.encode(text))
     if not count:
         raise DataError(f"{what}: expected at least one token, found none")
     found = count - 1 if index is None else index
     if not 0 <= found < count:
-        raise DataError(f"{what}: expected a token from 0 to {count - 1}, found {found}")
+        raise OptionError(
+            f"{option}: expected a token of {what}, from 0 to {count - 1}, found {found}"
+        )
     return found
 
 
