@@ -176,5 +176,5 @@ def test_inspect_paths(solved: Path, gatewise: Any, tmp_path: Path) -> None:
 def test_inspect_paths_of_a_text(gatewise: Any, trained: Path) -> None:
     called = gatewise("inspect", "paths", trained, "--text", "def gate(self):", "--points", " ")
     assert called.status == 0, called.err
-    assert "1 paths of 15 steps" in called.out
+    assert "1 path of 15 steps" in called.out
     assert "--text: expected a text" in gatewise("inspect", "paths", trained).line

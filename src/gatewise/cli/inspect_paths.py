@@ -170,8 +170,9 @@ def _slow(read: _Paths, states: Tensor, name: str) -> SlowPoints:
 def _table(plane: Plane, states: Tensor, slow: SlowPoints | None, symbol: str | None) -> str:
     shares = " + ".join(f"{share:.1%}" for share in plane.shares.tolist())
     steps, columns, size = states.shape
+    count = "1 path" if columns == 1 else f"{columns:,} paths"
     said = (
-        f"{columns:,} paths of {steps:,} steps in {size:,} numbers; the first {len(plane.axes)} components have {shares} "
+        f"{count} of {steps:,} steps in {size:,} numbers; the first {len(plane.axes)} components have {shares} "
         "of the variance"
     )
     if slow is None:
