@@ -141,6 +141,10 @@ def test_the_verb(gatewise: Any, trained: Path, text: Path, tmp_path: Path) -> N
     assert "at 0: nats inside" in called.out
     assert "the first 3 together" in called.out
     assert "all units of layers.0.c together" in called.out
+    half = "f(x) " * 20 + "x = 1 " * 30  # no bracket that a probe could be measured on
+    called = gatewise("inspect", "units", trained, half, "--follow", "brackets", "--worth", "0")
+    assert "no linear probe: one half" in called.out
+    assert "at 0" not in called.out
     gates = gatewise("inspect", "units", trained, text, "--dtype", "bfloat16")
     assert "half of it is forgotten in" in gates.out
     out = tmp_path / "u.npz"

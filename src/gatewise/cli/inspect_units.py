@@ -111,12 +111,12 @@ class _Look:
                 )
 
     def probes(self) -> dict[str, Probe]:
-        """What all units of each gate or state together say of the mark; none where a half has but one side."""
+        """What all units of each gate or state together say of the mark; none where a half has no such tokens, or no others."""
         from gatewise.insight import probe
 
         assert self.where is not None
         half = len(self.where) // 2
-        if not 0 < self.where[:half].sum() < half:
+        if any(not part.any() or part.all() for part in (self.where[:half], self.where[half:])):
             return {}
         return {path: probe(values, self.where) for path, values in self.reading.record.items()}
 
@@ -161,7 +161,8 @@ def _table(
     assert looked.where is not None
     share = float(looked.where.mean())
     head = f"{looked.follow}: {share:.1%} of {len(looked.where):,} tokens"
-    rows = [["", "unit", "score", "inside", "outside", "at 0: nats inside", "outside"]]
+    held = ["at 0: nats inside", "outside"] if values else ["", ""]
+    rows = [["", "unit", "score", "inside", "outside", *held]]
     for k, one in enumerate(found):
         cells = _change(values[k]) if k < len(values) else ["", ""]
         means = [f"{one.score:+.3f}", f"{one.inside:+.3f}", f"{one.outside:+.3f}"]
@@ -169,7 +170,10 @@ def _table(
     if together is not None:
         rows.append([f"the first {len(values)} together", "", "", "", "", *_change(together)])
     lines = [head, screen.table(rows, indent="")]
-    lines += [_probed(path, one) for path, one in looked.probes().items()]
+    probes = looked.probes()
+    lines += [_probed(path, one) for path, one in probes.items()]
+    if not probes:
+        lines.append("no linear probe: one half of the text has no such tokens, or no others")
     if values:
         lines.append(
             f"cost of the next token with no unit held: {values[0].before_inside:.4f} nats inside, "
