@@ -271,6 +271,7 @@ def test_what_a_terminal_would_obey_is_shown() -> None:
     assert screen.visible("a\x1b[2J\x07\tb\nc\u202e") == "a\\x1b[2J\\x07\tb\nc\\u202e"
     assert screen.shown("a\nb\tc" + "d" * 300).startswith("a\\nb\\tcddd")
     assert len(screen.shown("d" * 300)) == 200
+    assert [screen.token(one) for one in (" ", " a", "\n")] == ["\u00b7", " a", "\\n"]
 
 
 def test_json_says_nothing_that_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:

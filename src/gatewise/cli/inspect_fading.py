@@ -97,7 +97,7 @@ def _table(one: Fading) -> str:
     for t, token in enumerate(one.tokens):
         shares = [f"{float(values[t]) / largest[name]:.1%}" for name, values in followed.items()]
         gates = [f"{float(values[t]):.2f}" for values in one.gates.values()]
-        rows.append([str(t), screen.shown(token, limit=12), *shares, *gates, ""])
+        rows.append([str(t), screen.token(token, limit=12), *shares, *gates, ""])
     most = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
     return (
         f"{one.name}, layer {one.layer}, unit {one.unit}: how much it depends on the token at {one.since}, of the most "

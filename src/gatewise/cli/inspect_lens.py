@@ -88,13 +88,14 @@ def _table(run: LanguageRun, found: Lens, fitted: Fitted | None) -> str:
     rows = [["", "read", *found.said, ""]]
     for time, read in enumerate(found.ids.tolist()):
         said = [
-            f"{screen.shown(tokens[one.ids[time, 0]], limit=12)} {one.probabilities[time, 0]:.2f}"
+            f"{screen.token(tokens[one.ids[time, 0]], limit=12)} {one.probabilities[time, 0]:.2f}"
             for one in found.said.values()
         ]
-        rows.append([str(time), screen.shown(tokens[read], limit=12), *said, ""])
+        rows.append([str(time), screen.token(tokens[read], limit=12), *said, ""])
     rows.append(["", "nats/token", *(_mean(one) for one in found.said.values()), ""])
     rows.append(["", "agrees", *(f"{one.agrees.mean():.2f}" for one in found.said.values()), ""])
     lines = screen.table(rows, indent="")
+    lines += "\nagrees: share of the steps at which it says what the last layer says"
     for path, share in ({} if fitted is None else fitted.explained).items():
         lines += f"\n{path}: the fitted map gives {100 * share:.0f} % of the last layer's variance"
     return lines

@@ -177,7 +177,7 @@ def _table(part: Part, place: tuple[str, int] | None) -> str:
     rows = [[part.name, "token", *head, *means]]
     costs = None if part.nats is None else [float(one) for one in part.nats]
     for time, token in enumerate(part.tokens):
-        row = [str(time), screen.shown(token, limit=20)]
+        row = [str(time), screen.token(token)]
         if costs is not None:
             row.append("-" if math.isnan(costs[time]) else f"{costs[time]:.3f}")
         if part.said:

@@ -59,6 +59,12 @@ def shown(text: str, *, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
+def token(text: str, *, limit: int = 20) -> str:
+    """A token in a table: as `shown`, spaces that stand alone as dots, as pictures have them."""
+    line = shown(text, limit=limit)
+    return line if line.strip(" ") else line.replace(" ", "\u00b7")
+
+
 def result(text: str, *, end: str = "\n") -> None:
     """Write text of a model: as it is into a file or pipe, harmless on a terminal."""
     out(visible(text) if is_terminal() else text, end=end)
