@@ -255,6 +255,12 @@ def test_a_coloured_text_as_a_picture(gatewise: Any, trained: Path, tmp_path: Pa
     assert "layers.0.c, unit 3" in picture.read_text()
     figure = coloured(["a", "$\n", "b" * 100], [0.5, -1.0, 0.0], "unit")
     assert [text.get_text() for text in figure.axes[0].texts[:3]] == ["a", r"\$", "\u21b5"]
+    assert figure.axes[1].get_ylabel() == "unit"
+    low = coloured(["a"], [0.5], "layers.0.c, unit 136")  # a bar too short for its name
+    assert (low.axes[0].get_title(loc="left"), low.axes[1].get_ylabel()) == (
+        "layers.0.c, unit 136",
+        "",
+    )
     grid = figure.axes[0].images[0].get_array()
     assert grid.shape == (3, 90)  # the second row is folded
     assert grid[0, :3].tolist() == [0.5, -1.0, -1.0]

@@ -10,6 +10,8 @@ from gatewise.plots.figures import new
 
 WIDEST, MOST_ROWS = 90, 60
 """Characters of a row, after which it is folded; rows."""
+_LETTER = 0.09
+"""Inches of a letter of a label."""
 
 
 def coloured(pieces: Sequence[str], values: Sequence[float], label: str) -> Any:
@@ -29,13 +31,15 @@ def coloured(pieces: Sequence[str], values: Sequence[float], label: str) -> Any:
         raise DataError(f"expected a text of 1 to {MOST_ROWS} rows to colour, found {len(rows)}")
     wide = max(len(row) for row in rows)
     edge = max((abs(value) for row in rows for _, value in row), default=0.0) or 1.0
-    figure = new(1.2 + 0.095 * max(wide, 20), 0.7 + 0.2 * len(rows))
+    height = 0.7 + 0.2 * len(rows)
+    beside = _LETTER * len(label) <= height  # else the name of the colours stands above
+    figure = new(1.2 + 0.095 * max(wide, 20), height if beside else height + 0.3)
     axes = figure.subplots()
     grid = [[value for _, value in row] + [float("nan")] * (wide - len(row)) for row in rows]
     shown = axes.imshow(grid, cmap="PuOr", vmin=-edge, vmax=edge, aspect="auto")
     for y, row in enumerate(rows):
         for x, (char, value) in enumerate(row):
-            dark = abs(value) > 0.6 * edge
+            dark = value > 0.6 * edge or value < -0.8 * edge  # purple is the darker of the two
             axes.text(
                 x,
                 y,
@@ -47,7 +51,9 @@ def coloured(pieces: Sequence[str], values: Sequence[float], label: str) -> Any:
                 color="white" if dark else "black",
             )
     axes.set_axis_off()
-    figure.colorbar(shown, ax=axes, pad=0.01, label=label)
+    figure.colorbar(shown, ax=axes, pad=0.01, label=label if beside else "")
+    if not beside:
+        axes.set_title(label, fontsize=10, loc="left")
     return figure
 
 
