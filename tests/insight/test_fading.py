@@ -78,3 +78,6 @@ def test_the_picture() -> None:
     figure = plots.fading(*several)
     shapes = [len(axes.patches) for axes in figure.axes]
     assert shapes == [6 * len(TEXT), 2 * len(TEXT)]  # three nodes and three gates; two nodes
+    assert not figure.get_supxlabel()
+    assert "ring: a gate" in plots.fading(*several, key=True).get_supxlabel()
+    assert "ring" not in plots.fading(several[1], key=True).get_supxlabel()  # it has no gates

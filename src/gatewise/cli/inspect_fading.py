@@ -63,7 +63,7 @@ def inspect_fading(
     if plot is not None:
         from gatewise.plots import fading, save
 
-        save(fading(*found), plot)
+        save(fading(*found, key=True), plot)
         screen.say(f"drawn: {plot}")
     if json:
         screen.out_json({"text": read, "runs": [vars(one) for one in found]})

@@ -16,21 +16,29 @@ _FAINTEST = 0.003
 """Of the darkest: what is fainter is white."""
 
 
-def fading(*several: Fading) -> Any:
+def fading(*several: Fading, key: bool = False) -> Any:
     """Nodes from left to right in time, a panel each: the input below, the unit's memory, what it says above.
 
     The darker a node, the more it depends on the input that is followed (log scale, from the panel's largest
     down to 0.3 % of it). A gate is a ring that is as high as it is open: a circle open, a line closed; below the
     memory its input gate, left of it forget, above output.
 
+    Args:
+        several: a panel each.
+        key: say below what greys and rings are, for a picture that stands alone.
     Returns:
         A matplotlib Figure.
     """
     longest = max(len(one.tokens) for one in several)
-    figure = new(1.8 + 0.55 * longest, 2.1 * len(several) + 0.3)
+    figure = new(1.8 + 0.55 * longest, 2.1 * len(several) + (0.6 if key else 0.3))
     panels = figure.subplots(len(several), 1, squeeze=False)[:, 0].tolist()
     for axes, one in zip(panels, several, strict=True):
         _panel(axes, one)
+    if key:
+        said = f"the darker a node, the more it depends on that input (white: {_FAINTEST:.1%} of the most, or less)"
+        if any(one.gates for one in several):
+            said += "\nring: a gate, as high as it is open; input below, forget left, output above"
+        figure.supxlabel(said, fontsize=8)
     return figure
 
 
