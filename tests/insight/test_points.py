@@ -122,9 +122,13 @@ def test_paths_are_drawn() -> None:
         plane = principal_plane(states.flatten(0, 1), dimensions)
         by_time = paths(plane, states, slow=slow)
         assert by_time.axes[0].get_xlabel().startswith("component 1, ")
+        names = {text.get_text() for text in by_time.legends[0].texts}
+        kinds = [int(one) for one in slow.unstable]
+        assert ("rests, attracts" in names) == (0 in kinds)
+        assert ("rests, a direction leaves" in names) == any(kinds)
         by_class = paths(plane, states, classes=["a", "b", "a", "b"])
-        assert [text.get_text() for text in by_class.axes[0].get_legend().texts] == ["a", "b"]
-    many = paths(plane, torch.randn(12, 10, 5), classes=list("0123456789")).axes[0].get_legend()
+        assert [text.get_text() for text in by_class.legends[0].texts] == ["a", "b"]
+    many = paths(plane, torch.randn(12, 10, 5), classes=list("0123456789")).legends[0]
     looks = {(line.get_color(), line.get_linestyle()) for line in many.get_lines()}
     assert len(looks) == 10
     with pytest.raises(ShapeError, match="a class for each of 4 sequences, found 3"):

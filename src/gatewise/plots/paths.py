@@ -63,15 +63,29 @@ def paths(
             for column in [k for k, one in enumerate(classes) if one == name]:
                 axes.plot(*points[:, column].T, linewidth=0.8, alpha=0.7, **look)
             axes.plot([], [], label=name, **look)
-        axes.legend(frameon=False, fontsize=8)
     if slow is not None and len(slow):
-        places = plane.project(slow.states.to(plane.mean)).double().cpu().numpy()
-        for place, growing in zip(places, slow.unstable.tolist(), strict=True):
-            face = "none" if growing else "#000000"
-            axes.scatter(
-                *place[:, None], s=60, marker="o", facecolors=face, edgecolors="#000000", zorder=3
-            )
+        _mark(axes, plane, slow)
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:  # above, where no path is
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=8
+        )
     of = " of the variance" if dimensions == 2 else ""  # in space there is less room
     for k, (which, share) in enumerate(zip("xyz", plane.shares.tolist(), strict=False)):
         axes.set(**{f"{which}label": f"component {k + 1}, {share:.0%}{of}"})
     return figure
+
+
+def _mark(axes: Any, plane: Plane, slow: SlowPoints) -> None:
+    """Points at which the net rests, filled where they attract, and what they are in the legend."""
+    places = plane.project(slow.states.to(plane.mean)).double().cpu().numpy()
+    growing = slow.unstable.cpu().numpy() > 0
+    for chosen, face, name in (
+        (~growing, "#000000", "rests, attracts"),
+        (growing, "none", "rests, a direction leaves"),
+    ):
+        if chosen.any():
+            how: dict[str, Any] = {"facecolors": face, "edgecolors": "#000000", "label": name}
+            if places.shape[1] == 3:
+                how["depthshade"] = False  # black is black wherever it stands
+            axes.scatter(*places[chosen].T, s=60, marker="o", zorder=3, **how)
