@@ -34,12 +34,10 @@ class Opening:
     """cpu, cuda, cuda:1, ...; auto: a GPU where there is one."""
 
     dtype: str | None = None
-    """float32, bfloat16, int8 or int4: weights of the step engine, for complete, generate and eval; also
-    float64 or float16. Default: as it was saved."""
+    """float32, float64, bfloat16 or float16; to complete, generate and eval also int8 or int4. Default: as it was saved."""
 
     engine: str = "auto"
-    """step: whole tokens in machine code, for complete and generate; or an engine of the recurrent
-    layers, as `gatewise info` lists them. auto: the quickest."""
+    """Of the recurrent layers, as `gatewise info` lists them; to complete and generate also step: whole tokens in machine code. auto: the quickest."""
 
 
 @dataclass(frozen=True, kw_only=True)
