@@ -111,6 +111,12 @@ def test_standard_input_and_names_of_files_are_told_from_texts(
     assert f"note: {text}: read as text, though there is such a file" in called.err
 
 
+def test_a_run_before_the_text_that_fades_in_it_is_said(gatewise: Any, trained: Path) -> None:
+    called = gatewise("inspect", "fading", trained, "f(x)")
+    assert called.status == 2
+    assert f"expected the text before the runs, found the folder {trained}" in called.line
+
+
 def test_a_time_beyond_the_text_is_said(gatewise: Any, trained: Path, tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     for control in (Control.off("o", time=[1, 40]), Control.keep(time=slice(40, None))):

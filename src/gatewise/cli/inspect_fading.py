@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from gatewise.cli import plots, screen
-from gatewise.cli.inspecting import say_unknown
+from gatewise.cli.inspecting import is_folder, say_unknown
 from gatewise.cli.options import Json, with_flag_names
 from gatewise.cli.runs import Opening, OpeningFlags, open_run, prompt_text
 
@@ -52,6 +52,8 @@ def inspect_fading(
         raise OptionError(
             "--engine: gradients by an input are those of the reference engine; leave it out"
         )
+    if is_folder(text) and not runs[-1].exists():  # as other verbs have it
+        raise OptionError(f"expected the text before the runs, found the folder {text} first")
     read = prompt_text(text) or ""
     named = {"since": since, "layer": layer, "unit": unit}
     found: list[Fading] = []
