@@ -71,6 +71,9 @@ def test_a_reading_is_its_text_with_its_gates(folder: Path) -> None:
     assert "".join(span.text or "" for span in spans)[:5] == "a <ga"
     assert spans[0].get("title") == "the first"
     assert (spans[1].get("title") or "").endswith(" nats")
+    assert "nats/token (the darker, the more)" in html
+    lines = run.read("a\nb", engine="reference")._repr_html_()
+    assert "\\n</span>\n<span" in lines  # shown, and made
     assert len(list(tree.iter("img"))) == 1
     assert "not in the model" in html
     assert not list(

@@ -72,7 +72,7 @@ def reading_html(
         notes: what to tell of the text.
     """
     known = [value for value in nats if value == value]
-    mean = f", {sum(known) / len(known):.4f} nats/token" if known else ""
+    mean = f", {sum(known) / len(known):.4f} nats/token (the darker, the more)" if known else ""
     edge = max(known, default=0.0) or 1.0
     spans = [_token(*one, edge) for one in zip(tokens[:_TOKENS], nats[:_TOKENS], strict=True)]
     text = Markup(f'<pre style="white-space:pre-wrap;line-height:1.6">{"".join(spans)}</pre>')
@@ -85,4 +85,5 @@ def _token(token: str, nats: float, edge: float) -> str:
     red, green, blue = (round(255 + (one - 255) * share) for one in _SHADE)
     cost = f"{nats:.3f} nats" if nats == nats else "the first"
     style = f"background:rgb({red},{green},{blue});color:#000"
-    return f'<span style="{style}" title="{cost}">{escape(token)}</span>'
+    end = "\n" if token.endswith("\\n") else ""  # a new line is shown, and made
+    return f'<span style="{style}" title="{cost}">{escape(token)}</span>{end}'
