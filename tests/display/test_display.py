@@ -68,7 +68,9 @@ def test_a_map_of_gates_goes_from_white_to_blue() -> None:
 
 
 def test_a_map_of_states_has_white_in_its_middle() -> None:
-    image = image_of(heat_map(np.array([[-2.0, 0.0, 2.0]]), "c"))
+    html = heat_map(np.array([[-2.0, 0.0, 2.0]]), "c")
+    assert "orange -2, white 0, purple 2" in html
+    image = image_of(html)
     assert image[0].tolist() == [[179, 88, 6], [255, 255, 255], [84, 39, 136]]
 
 
@@ -85,7 +87,7 @@ def test_large_maps_are_averaged() -> None:
     assert len(html) < 30_000
     image = image_of(html)
     assert image.shape == (64, 240, 3)
-    assert texts(html) == []
+    assert texts(html) == [" ", "white 0, blue 1"]
     halves = np.zeros((2, 1000))
     halves[:, 500:] = 1
     row = image_of(heat_map(halves, "x"))[0, :, 0]

@@ -25,7 +25,7 @@ _STEPS = 255
 
 
 def heat_map(values: Array, title: str) -> Markup:
-    """An image of an array: rows down, columns across, a value that is no number grey.
+    """An image of an array, and what its colours are: rows down, columns across, a value that is no number grey.
 
     Values that all lie from 0 to 1 go from white to blue; others from orange, below 0, to purple, above it, the
     ends at the 98th percentile of what they are without their sign.
@@ -37,10 +37,11 @@ def heat_map(values: Array, title: str) -> Markup:
     small = shrunk(np.asarray(values, np.float64))
     finite = small[np.isfinite(small)]
     if finite.size and finite.min() >= 0 and finite.max() <= 1:
-        shares, palette = small, _SHARES
+        shares, palette, key = small, _SHARES, "white 0, blue 1"
     else:
-        edge = float(np.quantile(np.abs(finite), 0.98)) if finite.size else 0.0
-        shares, palette = 0.5 + small / (2 * (edge or 1.0)), _SIGNED
+        edge = (float(np.quantile(np.abs(finite), 0.98)) if finite.size else 0.0) or 1.0
+        shares, palette = 0.5 + small / (2 * edge), _SIGNED
+        key = f"orange {-edge:.3g}, white 0, purple {edge:.3g}"
     levels = np.where(np.isfinite(shares), np.rint(np.clip(shares, 0, 1) * (_STEPS - 1)), _STEPS)
     data = base64.b64encode(png(levels.astype(np.uint8), _colours(palette))).decode("ascii")
     height, width = small.shape
@@ -49,7 +50,7 @@ def heat_map(values: Array, title: str) -> Markup:
     return Markup(
         f'<img alt="{escape(title)}" title="{escape(title)}" width="{width * scale}" '
         f'height="{height * tall}" style="image-rendering:pixelated;border:1px solid #8888" '
-        f'src="data:image/png;base64,{data}"/>'
+        f'src="data:image/png;base64,{data}"/> <small>{key}</small>'
     )
 
 
