@@ -30,6 +30,23 @@ def test_every_task_is_listed_with_its_protocol(capsys: pytest.CaptureFixture[st
     }
 
 
+def test_on_a_terminal_protocols_are_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatewise.cli.screen.is_terminal", lambda stream=None: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if line.startswith("  ")) <= 80
+    for task in TASKS.values():
+        assert task.published.source in " ".join(" ".join(lines).split())
+    for name in ("parity", "adding"):  # inputs and targets in one line each
+        assert main(["tasks", name, "-n", "1", "--part", "test"]) == 0
+        inputs, targets = capsys.readouterr().out.splitlines()[-2:]
+        assert 60 < len(inputs) <= 80
+        assert len(inputs) - len(targets) in (0, 1)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_examples_are_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     task = TASKS[name]()

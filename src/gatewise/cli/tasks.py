@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -78,9 +80,18 @@ def _described(task: type[MemoryTask]) -> dict[str, Any]:
 
 def _text(task: type[MemoryTask]) -> str:
     """A task and its protocol, for people."""
-    rows = [["--length", ", ".join(task.lengths)]]
-    rows += [[word, said] for word, said in dataclasses.asdict(task.published).items()]
-    return f"{task.name}: {task.summary}\n{screen.table(rows)}"
+    rows = {"--length": ", ".join(task.lengths), **dataclasses.asdict(task.published)}
+    head = max(map(len, rows)) + 2
+    lines = [f"  {word.ljust(head)}{_folded(said, 2 + head)}" for word, said in rows.items()]
+    return "\n".join([f"{task.name}: {task.summary}", *lines])
+
+
+def _folded(text: str, indent: int) -> str:
+    """A text behind what stands in so many columns, on a terminal in lines of its width."""
+    if not screen.is_terminal():
+        return text
+    width = max(20, _columns() - indent)
+    return ("\n" + " " * indent).join(textwrap.wrap(text, width, break_on_hyphens=False))
 
 
 def _shown(task: MemoryTask, found: list[dict[str, Any]]) -> str:
@@ -90,13 +101,26 @@ def _shown(task: MemoryTask, found: list[dict[str, Any]]) -> str:
         rows = [list(example["inputs"]), list(example["targets"])]
         if task.numeric:
             rows = [[_short(word) for word in row] for row in rows]
-        widest = _WIDEST // 4 if task.numeric else _WIDEST
-        if len(rows[0]) > widest:
-            rows = [[*row[: widest // 2], "..", *row[-(widest // 2) :]] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [" ".join(w.rjust(n) for w, n in zip(row, widths, strict=True)) for row in rows]
-        blocks.append("\n".join("  " + line.rstrip() for line in lines))
+        steps = _WIDEST // 4 if task.numeric else _WIDEST
+        lines = _aligned(rows, steps)
+        while screen.is_terminal() and steps > 4 and max(map(len, lines)) > _columns():
+            steps -= 2
+            lines = _aligned(rows, steps)
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _aligned(rows: list[list[str]], steps: int) -> list[str]:
+    """Words below each other, of at most so many steps: of more, both ends."""
+    if len(rows[0]) > steps:
+        rows = [[*row[: steps // 2], "..", *row[-(steps // 2) :]] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [" ".join(w.rjust(n) for w, n in zip(row, widths, strict=True)) for row in rows]
+    return ["  " + line.rstrip() for line in lines]
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _short(word: str) -> str:
