@@ -274,6 +274,19 @@ def test_what_a_terminal_would_obey_is_shown() -> None:
     assert [screen.token(one) for one in (" ", " a", "\n")] == ["\u00b7", " a", "\\n"]
 
 
+def test_columns_that_do_not_fit_on_a_terminal_stand_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["", "one", "two", "three"], ["cost", "1.0", "2.0", "3.0"]]
+    assert screen.folded(rows) == screen.table(rows, indent="")
+    monkeypatch.setattr("gatewise.cli.screen.is_terminal", lambda stream=None: True)
+    for columns, expected in (
+        (21, "      one  two  three\ncost  1.0  2.0  3.0"),
+        (14, "      one  two\ncost  1.0  2.0\n\n      three\ncost  3.0"),
+        (3, "      one\ncost  1.0\n\n      two\ncost  2.0\n\n      three\ncost  3.0"),
+    ):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert screen.folded(rows) == expected
+
+
 def test_json_says_nothing_that_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 

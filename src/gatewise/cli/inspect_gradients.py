@@ -156,7 +156,7 @@ def _table(found: Mapping[str, Sensitivity]) -> str:
     layers = _several(one.profile.layer for one in found.values())
     counts = _several(one.windows for one in found.values())
     head = f"|d cost[t] / d {what}[t - lag]| of layer {layers}, in {_units(found)}, mean of {counts} places"
-    return f"{head}\n{screen.table(rows, indent='')}"
+    return f"{head}\n{screen.folded(rows)}"
 
 
 def _units(found: Mapping[str, Sensitivity]) -> str:

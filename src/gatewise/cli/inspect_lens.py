@@ -85,16 +85,16 @@ def inspect_lens(
 def _table(run: LanguageRun, found: Lens, fitted: Fitted | None) -> str:
     """A line for each token: what was read, what is said next from each value; means below."""
     tokens = run.tokenizer.tokens
-    rows = [["", "read", *found.said, ""]]
+    rows = [["", "read", *found.said]]
     for time, read in enumerate(found.ids.tolist()):
         said = [
             f"{screen.token(tokens[one.ids[time, 0]], limit=12)} {one.probabilities[time, 0]:.2f}"
             for one in found.said.values()
         ]
-        rows.append([str(time), screen.token(tokens[read], limit=12), *said, ""])
-    rows.append(["", "nats/token", *(_mean(one) for one in found.said.values()), ""])
-    rows.append(["", "agrees", *(f"{one.agrees.mean():.2f}" for one in found.said.values()), ""])
-    lines = screen.table(rows, indent="")
+        rows.append([str(time), screen.token(tokens[read], limit=12), *said])
+    rows.append(["", "nats/token", *(_mean(one) for one in found.said.values())])
+    rows.append(["", "agrees", *(f"{one.agrees.mean():.2f}" for one in found.said.values())])
+    lines = screen.folded(rows, labels=2)
     lines += "\nagrees: share of the steps at which it says what the last layer says"
     for path, share in ({} if fitted is None else fitted.explained).items():
         lines += f"\n{path}: the fitted map gives {100 * share:.0f} % of the last layer's variance"

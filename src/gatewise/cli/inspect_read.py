@@ -183,7 +183,7 @@ def _table(part: Part, place: tuple[str, int] | None) -> str:
         if part.said:
             row.append(screen.shown(part.said[time], limit=40))
         rows.append([*row, *(f"{values[time]:.3f}" for values in means.values())])
-    lines = screen.table([[*row, ""] for row in rows], indent="")
+    lines = screen.folded(rows, labels=2)
     asked = [] if costs is None else [one for one in costs if not math.isnan(one)]
     unit = " nats/token" if part.cost == "nats" else ""
     return f"{lines}\nmean: {sum(asked) / len(asked):.4f}{unit}" if asked else lines

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -111,6 +112,29 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         lines.append((indent + "  ".join([*cells, row[-1]])).rstrip())
     return "\n".join(lines)
+
+
+def folded(rows: Sequence[Sequence[str]], *, labels: int = 1) -> str:
+    """Rows as aligned columns; those that do not fit on a terminal stand below the others, with the labels again.
+
+    Args:
+        rows: of one length each, the head first.
+        labels: columns that say what a row is.
+    """
+    if not is_terminal() or not rows:
+        return table(rows, indent="")
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    room = shutil.get_terminal_size().columns + 2 - sum(widths[:labels])
+    parts: list[list[int]] = []
+    left = 0
+    for k in range(labels, len(widths)):
+        if not parts or widths[k] > left:
+            parts.append([])
+            left = room
+        parts[-1].append(k)
+        left -= widths[k]
+    chosen = [[*range(labels), *part] for part in parts] or [list(range(labels))]
+    return "\n\n".join(table([[row[k] for k in one] for row in rows], indent="") for one in chosen)
 
 
 def indented(text: str, indent: str = "  | ") -> str:
