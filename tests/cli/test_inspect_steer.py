@@ -54,6 +54,8 @@ def test_a_sweep_and_a_saved_control(gatewise: Any, trained: Path, tmp_path: Pat
     assert called.status == 0, called.err
     for label in ("as it is", "set f 0,", "set f 0.5,", "set f 1,"):
         assert f"--- {label}" in called.out
+    kept = gatewise(*words, "--do", "keep", "--units", "0:8", "--time", "4:")
+    assert "--- memory keep (units 0:8, time 4:), the prompt costs" in kept.out
     assert Control.from_json(saved.read_text()).to_json() == Control.set("f", 1.0).to_json()
     by_file = texts(gatewise(*words, "--control", saved, "--json"))
     by_flags = texts(gatewise(*words, "--do", "set", "--name", "f", "--value", "1", "--json"))

@@ -89,6 +89,9 @@ def inspect_steer(
     check_new(save, "--save")
     places = (layer, indices("--units", units), indices("--time", time))
     controls = _controls(read_control(control), do, name, value, places, sweep)
+    given = {"layer": layer, "units": units, "time": time}
+    where = ", ".join(f"{word} {said}" for word, said in given.items() if said is not None)
+    controls = [(f"{label} ({where})" if where else label, one) for label, one in controls]
     drawing = Drawing(seed=seed)
     opened = open_run(run, opening, "generate")
     text = prompt_text(prompt) or ""
