@@ -76,6 +76,10 @@ def test_a_reading_is_its_text_with_its_gates(folder: Path) -> None:
     assert "\\n</span>\n<span" in lines  # shown, and made
     assert len(list(tree.iter("img"))) == 1
     assert "not in the model" in html
+    said = repr(run.read("abc" * 20, record=gw.Record("f"), engine="reference"))
+    assert said.startswith(f"Reading({'abc' * 13 + 'a'!r}, 60 tokens, ")
+    assert said.endswith(" nats/token, record of layers.0.f)")
+    assert repr(run.read("a", engine="reference")) == "Reading('a', 1 token)"
     assert not list(
         ElementTree.fromstring(run.read("a", engine="reference")._repr_html_()).iter("img")
     )

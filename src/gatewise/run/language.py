@@ -37,7 +37,7 @@ COMPLETION = {"max_tokens": 64, "temperature": 0.7}
 _CHUNK = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """A text as the model reads it.
 
@@ -61,6 +61,13 @@ class Reading:
     def nats_per_token(self) -> float:
         """Mean cost; NaN for a text of one token."""
         return float(self.nats[1:].mean())
+
+    def __repr__(self) -> str:
+        recorded = f", record of {', '.join(self.record)}" if self.record else ""
+        size = f"{len(self.tokens):,} tokens, {self.nats_per_token:.4f} nats/token"
+        return (
+            f"Reading({self.text[:40]!r}, {size if len(self.tokens) > 1 else '1 token'}{recorded})"
+        )
 
     def _repr_html_(self) -> str:
         from gatewise.display import Markup
