@@ -19,7 +19,7 @@ from gatewise.probe import Control, Record
 from gatewise.serve import bounds
 from gatewise.serve.refusals import Refused, as_json
 from gatewise.serve.runs import Loaded
-from gatewise.serve.service import Message, Route, Service, errors, seconds_of
+from gatewise.serve.service import Message, Route, Service, Turns, errors, seconds_of
 
 MOST_READ = 2000
 """Characters of a text whose gates are shown."""
@@ -133,7 +133,7 @@ def router(service: Service) -> APIRouter:
     """The endpoints."""
     routes = APIRouter(prefix="/api", route_class=Route, tags=["gatewise"])
     told = errors(Message)
-    reading = asyncio.Semaphore(1)
+    turns = Turns()
 
     @routes.get("/runs", response_model=RunList, responses=told, summary="What is served")
     async def runs() -> Response:
@@ -146,7 +146,7 @@ def router(service: Service) -> APIRouter:
         served, loaded = service.find(body.run)
         control = control_of(body.control)
         if control is not None:
-            async with reading:
+            async with turns.one(http):
                 loaded = await _controlled(loaded, control)
         options = {name: getattr(body, name) for name in _OPTIONS}
         request = Request(
@@ -158,10 +158,10 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/gates", response_model=GatesAnswer, responses=told, summary="The gates over a text"
     )
-    async def gates(body: GatesBody) -> Response:
+    async def gates(body: GatesBody, http: HttpRequest) -> Response:
         served, loaded = service.find(body.run)
         control = control_of(body.control)
-        async with reading:
+        async with turns.one(http):
             found = await asyncio.to_thread(_gates, loaded, body, control)
         return as_json({"run": served.source.name} | found)
 

@@ -60,7 +60,7 @@ def build(
         on_ready: called when all runs are open, or with what kept one from it.
     """
     settings = settings or Settings()
-    return wrap(build_api(runs, settings, on_ready), runs, settings)
+    return wrap(build_api(runs, settings, on_ready), settings)
 
 
 def build_api(
@@ -95,12 +95,10 @@ def build_api(
     return app
 
 
-def wrap(app: FastAPI, runs: Runs, settings: Settings) -> ASGIApp:
+def wrap(app: FastAPI, settings: Settings) -> ASGIApp:
     """The endpoints behind the guard and the watch."""
-    paths = [route.path for route in app.routes if hasattr(route, "path")]
-    paths += list(app.openapi()["paths"])
     guarded = Guard(app, settings.rules)
-    return Watch(guarded, app.state.metrics, paths, log=settings.log or settings.log_text)
+    return Watch(guarded, app.state.metrics, log=settings.log or settings.log_text)
 
 
 def _life(

@@ -53,7 +53,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._waits_for_head and self._start is not None:
+        if self._waits_for_head:
             data = self._mended(data)
             if not data:
                 self._watch()

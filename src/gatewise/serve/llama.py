@@ -21,7 +21,7 @@ from gatewise.serve import bounds
 from gatewise.serve.openai import prompt_tokens, text_of
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
-from gatewise.serve.service import Route, Service, errors, seconds_of
+from gatewise.serve.service import Route, Service, Turns, errors, seconds_of
 from gatewise.serve.work import EventStream, Piece, Work
 
 CANDIDATES = 3
@@ -117,6 +117,7 @@ def router(service: Service) -> APIRouter:
     """The endpoints."""
     routes = APIRouter(route_class=Route, tags=["llama.cpp"])
     told = errors(ErrorAnswer)
+    turns = Turns()
 
     @routes.post("/infill", response_model=None, responses=told)
     async def infill(body: InfillBody, http: HttpRequest) -> Response:
@@ -136,10 +137,11 @@ def router(service: Service) -> APIRouter:
         return as_json({"status": "ok"})
 
     @routes.post("/tokenize", response_model=dict[str, list[Any]], responses=told)
-    async def tokenize(body: TokenizeBody) -> Response:
+    async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
         _, loaded = service.find(body.model)
         tokenizer = loaded.run.tokenizer
-        ids = (await asyncio.to_thread(tokenizer.encode, body.content)).tolist()
+        async with turns.one(http):
+            ids = (await asyncio.to_thread(tokenizer.encode, body.content)).tolist()
         if body.with_pieces:
             return as_json({"tokens": [{"id": i, "piece": tokenizer.decode([i])} for i in ids]})
         return as_json({"tokens": ids})

@@ -73,8 +73,6 @@ def refusal(path: str, refused: Refused) -> Response:
         answer.headers["retry-after"] = str(refused.retry_after)
     if refused.status == 401:
         answer.headers["www-authenticate"] = "Bearer"
-    if refused.status in (408, 413):
-        answer.headers["connection"] = "close"
     return answer
 
 

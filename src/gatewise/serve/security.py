@@ -154,6 +154,7 @@ class Guard:
             body = await self._body(scope, receive)
         except Refused as refused:
             answer = refusal(scope["path"], refused)
+            answer.headers["connection"] = "close"  # what is still being sent is not read
             await answer(scope, receive, _with_headers(send, origin))
             return
         await self._app(scope, _again(body, receive), _with_headers(send, origin))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request as HttpRequest
@@ -93,6 +95,36 @@ class Service:
         """Write what was asked and answered to the log, where that is wanted."""
         if self._log_text:
             log_text(http.scope["route"].path, prefix, texts)
+
+
+class Turns:
+    """What takes a thread: one at a time, and only so many that wait.
+
+    Args:
+        most: that wait.
+    """
+
+    def __init__(self, most: int = 16) -> None:
+        self._lock, self._most, self._waiting = asyncio.Lock(), most, 0
+
+    @asynccontextmanager
+    async def one(self, http: HttpRequest) -> AsyncIterator[None]:
+        """The next turn.
+
+        Raises:
+            Refused: too many wait.
+            Gone: the client does not.
+        """
+        if self._waiting >= self._most:
+            raise busy(http.url.path)
+        self._waiting += 1
+        try:
+            async with self._lock:
+                if await http.is_disconnected():
+                    raise Gone
+                yield
+        finally:
+            self._waiting -= 1
 
 
 def seconds_of(asked: float | None) -> float:

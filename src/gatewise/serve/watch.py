@@ -9,7 +9,6 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,15 +25,11 @@ class Watch:
     Args:
         app: what is watched.
         metrics: where it is counted.
-        routes: the paths that there are.
         log: whether each request gets a line.
     """
 
-    def __init__(
-        self, app: ASGIApp, metrics: Metrics, routes: Collection[str], *, log: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, log: bool) -> None:
         self._app, self._metrics, self._log = app, metrics, log
-        self._routes = frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -61,7 +56,7 @@ class Watch:
             self._note(scope, status, time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope["path"] if scope["path"] in self._routes else "other"
+        route = getattr(scope.get("route"), "path", "other")
         self._metrics.note(route, status or 499, seconds)
         if self._log:
             _LOG.info("%s %s %.1f ms", route, status or 499, 1000 * seconds)
