@@ -104,7 +104,7 @@ class Client:
 Make = Callable[..., Client]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make(runs: Runs) -> Make:
     """Makes a client of an application with other settings."""
 
@@ -115,7 +115,7 @@ def make(runs: Runs) -> Make:
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(make: Make) -> Client:
     return make()
 

@@ -59,10 +59,19 @@ class Connection(H11Protocol):
                 self._watch()
                 return
         super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._calm()
+        self._watch_rest()
+
+    def on_response_complete(self) -> None:
+        """See H11Protocol."""
+        super().on_response_complete()
+        self._watch_rest()
+
+    def _watch_rest(self) -> None:
+        """The head of another request has begun."""
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._watch()
-        elif self.conn.their_state is not h11.IDLE:
-            self._calm()
 
     @property
     def _waits_for_head(self) -> bool:

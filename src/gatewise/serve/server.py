@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from gatewise.errors import FailedError, Interrupted
 from gatewise.serve.app import Settings, build
@@ -32,8 +33,12 @@ def listen(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, number, _, address = found[0]
         place = socket.socket(family, kind, number)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(address)
+        try:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind(address)
+        except OSError:
+            place.close()
+            raise
         return place
     except OSError as error:
         reason = error.strerror or str(error)
@@ -77,28 +82,34 @@ def serve(
 
     Connection.most = allow_connections()
     sys.setswitchinterval(_SWITCH)
-    config = uvicorn.Config(
-        build(runs, settings, ready),
-        http=Connection,
-        ws="none",
-        loop="asyncio",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        log_level="critical",
-        server_header=False,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=int(settings.closing_seconds) or 1,
-        backlog=1024,
-    )
-    server = _Server(config)
+    server = server_of(build(runs, settings, ready), settings)
     server.run(sockets=[place])
     if failure:
         raise failure[0]
     raise Interrupted("stopped", server.exit_code or 130)
 
 
-class _Server(uvicorn.Server):
+def server_of(app: ASGIApp, settings: Settings) -> Server:
+    """uvicorn for an application; `run` it."""
+    return Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            log_level="critical",
+            server_header=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(settings.closing_seconds)),
+            backlog=1024,
+        )
+    )
+
+
+class Server(uvicorn.Server):
     """A server that ends by a signal and says which."""
 
     exit_code = 0

@@ -36,22 +36,25 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started, status, ended = time.perf_counter(), 0, False
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+            else:
+                ended = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, receive, noted)
         except Exception as error:
             _LOG.error("an error in gatewise itself: %s", place_of(error))
-            if status:
-                raise _Broken from None
-            failed = Refused(500, "an error in the server itself; its log says where")
-            await refusal(scope["path"], failed)(scope, receive, noted)
+            if not status:
+                failed = Refused(500, "an error in the server itself; its log says where")
+                await refusal(scope["path"], failed)(scope, receive, noted)
+            elif not ended:
+                raise _BrokenError from None
         finally:
             self._note(scope, status, time.perf_counter() - started)
 
@@ -62,7 +65,7 @@ class Watch:
             _LOG.info("%s %s %.1f ms", route, status or 499, 1000 * seconds)
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """An answer that was begun and cannot be ended: the connection is closed."""
 
 
