@@ -21,7 +21,7 @@ from gatewise.serve import bounds
 from gatewise.serve.openai import prompt_tokens, text_of
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
-from gatewise.serve.service import Route, Service, Turns, errors, seconds_of
+from gatewise.serve.service import STREAMED, Route, Service, Turns, errors, seconds_of
 from gatewise.serve.work import EventStream, Piece, Work
 
 CANDIDATES = 3
@@ -119,12 +119,12 @@ def router(service: Service) -> APIRouter:
     told = errors(ErrorAnswer)
     turns = Turns()
 
-    @routes.post("/infill", response_model=None, responses=told)
+    @routes.post("/infill", response_model=None, responses=told | STREAMED)
     async def infill(body: InfillBody, http: HttpRequest) -> Response:
         prefix = body.input_prefix + body.prompt
         return await _answered(service, http, body, prefix, body.input_suffix)
 
-    @routes.post("/completion", response_model=None, responses=told)
+    @routes.post("/completion", response_model=None, responses=told | STREAMED)
     async def completion(body: CompletionBody, http: HttpRequest) -> Response:
         _, loaded = service.find(body.model)
         prompt = body.prompt if isinstance(body.prompt, str) else text_of(body.prompt, loaded)

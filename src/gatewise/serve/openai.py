@@ -18,7 +18,7 @@ from gatewise.generate import SamplingOptions
 from gatewise.serve import bounds
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
-from gatewise.serve.service import Route, Service, errors, seconds_of
+from gatewise.serve.service import STREAMED, Route, Service, errors, seconds_of
 from gatewise.serve.work import End, EventStream, Piece, Work
 
 _UNSEEN = "this server does not weigh down tokens that were there before"
@@ -144,7 +144,11 @@ def router(service: Service) -> APIRouter:
             raise Refused(404, "no such model", code="model_not_found")
         return as_json(entry(name))
 
-    @routes.post("/completions", response_model=CompletionAnswer, responses=errors(ErrorAnswer))
+    @routes.post(
+        "/completions",
+        response_model=CompletionAnswer,
+        responses=errors(ErrorAnswer) | STREAMED,
+    )
     async def completions(body: CompletionBody, http: HttpRequest) -> Response:
         served, loaded = service.find(body.model)
         asked = Asked(body, loaded, served.source.name)

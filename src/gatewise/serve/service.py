@@ -179,7 +179,14 @@ class Message(BaseModel):
     message: str
 
 
-def errors(form: type[BaseModel], *codes: int) -> dict[int | str, dict[str, Any]]:
+def errors(form: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """The answers of a route that are errors, for its documentation."""
-    always = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
-    return {code: {"model": form} for code in (*always, *codes)}
+    codes = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503)
+    return {code: {"model": form} for code in codes}
+
+
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}}
+}
+"""What a route that streams may answer as well."""
