@@ -44,6 +44,9 @@ class CompleteBody(bounds.Body):
     stop: bounds.Stops = Field(default_factory=list)
     lines: Annotated[int, Field(ge=1, le=10_000)] | None = None
     sentences: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    words: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    closing: bool = False
+    confidence: bounds.Part = 0.0
     max_characters: Annotated[int, Field(ge=1, le=100_000)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     seconds: Annotated[float, Field(gt=0, le=bounds.MOST_SECONDS)] | None = None
@@ -170,7 +173,7 @@ def router(service: Service) -> APIRouter:
 
 _OPTIONS = (
     *("n", "max_tokens", "temperature", "top_k", "top_p", "min_p", "stop", "lines", "sentences"),
-    *("max_characters", "seed"),
+    *("words", "closing", "confidence", "max_characters", "seed"),
 )
 
 
