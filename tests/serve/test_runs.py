@@ -49,6 +49,7 @@ def test_gates_of_a_text(client) -> None:
         {"text": "a", "names": ["nonsense"]},
         {"text": "a", "names": ["f"], "units": [10**6]},
         {"text": "a", "names": ["f"], "units": [10**9]},
+        {"text": "a", "names": ["f"], "units": [2, 2]},
         {"text": "a", "control": closed},
     ):
         client.refused("/api/gates", bad)

@@ -254,8 +254,8 @@ def document(answer: Answer) -> dict[str, Any]:
 
 def _gates(loaded: Loaded, body: GatesBody, control: Control | None) -> dict[str, Any]:
     """Tokens, costs and what was recorded; of all units their mean where none are named."""
-    record = Record(*body.names, units=body.units) if body.names else None
     try:
+        record = Record(*body.names, units=body.units) if body.names else None
         reading = loaded.run.read(body.text, record=record, control=control)
     except UsageError:
         raise Refused(400, "names, units or control: expected those of this run's model") from None
