@@ -45,6 +45,11 @@ VERBS = (
         "gatewise.cli.caption:caption",
         "Caption images; a gallery of them; people's ratings.",
     ),
+    Verb(
+        "serve",
+        "gatewise.cli.serve:serve",
+        "Serve runs to editors and programs over HTTP.",
+    ),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",

@@ -95,7 +95,7 @@ class LanguageModel(nn.Module):
         config.validate()
         self.config = config
         size, width = config.vocab_size, config.embedding_size
-        self.embedding = nn.Embedding(size, width, device=device)
+        self.embedding = _embedding(size, width, device)
         self.stack = Stack(
             config.cell,
             width,
@@ -296,3 +296,12 @@ def _last(h: Tensor, lengths: Tensor | None) -> Tensor:
         return h[-1:]
     index = (lengths.to(h.device) - 1).clamp(min=0)
     return h.gather(0, index.view(1, -1, 1).expand(1, -1, h.shape[-1]))
+
+
+def _embedding(size: int, width: int, device: torch.device | str | None) -> nn.Embedding:
+    """An embedding; of one without memory nothing is drawn, since torch would load its compiler for it."""
+    weight = torch.empty(size, width, device=device)
+    found = nn.Embedding(size, width, _weight=weight)
+    if not weight.is_meta:
+        found.reset_parameters()
+    return found

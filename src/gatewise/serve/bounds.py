@@ -1,0 +1,61 @@
+"""How much a request may ask for: checked as its body is read into a model, before anything else is made.
+
+Knows no protocol. A body that is above a bound is answered with 400, one that is above the cap with 413.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MOST_BYTES = 1 << 20
+"""Of a body."""
+MOST_TEXT = 500_000
+"""Characters of a text that is to be continued, and of one behind the place."""
+MOST_TOKENS = 4096
+"""Tokens of a continuation."""
+MOST_SAMPLES = 32
+"""Continuations of one text."""
+MOST_TOGETHER = 64
+"""Continuations of one request, of all its texts together."""
+MOST_TEXTS = 16
+MOST_STOPS = 16
+STOP_LENGTH = 256
+MOST_BIASES = 300
+MOST_SECONDS = 60.0
+"""After which a request is answered with what there is."""
+
+Text = Annotated[str, Field(max_length=MOST_TEXT)]
+Name = Annotated[str, Field(max_length=256)]
+Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_TEXT)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+Samples = Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
+Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
+Stops = Annotated[list[Stop], Field(max_length=MOST_STOPS)]
+Part = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0, le=100)]
+TopK = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+
+
+def _number(value: Any) -> Any:
+    """Numbers only: true is no 1, and "5" no 5."""
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise ValueError("expected a number")
+
+
+Milliseconds = Annotated[float, BeforeValidator(_number), Field(le=1e9, ge=-1)]
+
+
+class Body(BaseModel):
+    """A request's body: what a protocol does not know is ignored, as its servers do."""
+
+    model_config = ConfigDict(extra="ignore", strict=False, frozen=True)
+
+
+def seed_of(seed: int | None) -> int | None:
+    """A seed as it is drawn with; None and negative ones: a fresh one."""
+    return None if seed is None or seed < 0 else seed % 2**63

@@ -1,0 +1,249 @@
+"""The runs that are served, by name: opened, and taken over anew when one changes on disk.
+
+A new batcher takes over between two requests; the old one answers what is on its way, and ends. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gatewise.errors import GatewiseError, OptionError
+
+if TYPE_CHECKING:
+    from gatewise.complete import Answer, Batcher, Request, Ticket
+    from gatewise.complete.jobs import Counts
+    from gatewise.probe import Control
+    from gatewise.run import LanguageRun
+
+_LOG = logging.getLogger("gatewise.serve")
+
+DTYPE = "int8"
+"""Weights where a run was not exported with others."""
+_CLOSING = 60.0
+"""Seconds in which an old batcher may answer what is on its way."""
+_CONTROLLED = 4
+"""Controls for which a batcher is kept."""
+_CONTROLLED_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run comes from.
+
+    Args:
+        name: what clients call it.
+        path: a run folder, or one of its checkpoints.
+        checkpoint: of a run folder, which.
+        dtype: weights of the step engine; None: as exported, else int8.
+        control: acts on all requests.
+    """
+
+    name: str
+    path: Path
+    checkpoint: Literal["best", "latest"] = "best"
+    dtype: str | None = None
+    control: Control | None = None
+
+    def open(self) -> Loaded:
+        """The run, ready to answer.
+
+        Raises:
+            CheckpointError: it is not there, damaged or foreign.
+            OptionError: it is no language model, or the control does not fit it.
+            EngineError: the step engine cannot run it with these weights.
+        """
+        from gatewise.run import LanguageRun, load
+
+        run = load(self.path, self.checkpoint)
+        if not isinstance(run, LanguageRun):
+            raise OptionError(
+                f"{self.path}: expected a run of mapping 'lm', found {run.mapping!r}: only language models are served"
+            )
+        dtype = self.dtype or run.dtype or DTYPE
+        return Loaded(run, run.batcher(control=self.control, dtype=dtype), dtype)
+
+    def mark(self) -> object:
+        """What changes when another checkpoint is to be taken."""
+        from gatewise.checkpoint.contents import LATEST, MANIFEST
+
+        for name in (self.checkpoint, LATEST, MANIFEST):
+            try:
+                found = (self.path / name).stat()
+                return name, found.st_ino, found.st_mtime_ns, found.st_size
+            except OSError:
+                continue
+        return None
+
+
+class Loaded:
+    """A run that answers.
+
+    Args:
+        run: the run.
+        batcher: of it.
+        dtype: of its weights.
+    """
+
+    def __init__(self, run: LanguageRun, batcher: Batcher, dtype: str) -> None:
+        self.run, self.batcher, self.dtype = run, batcher, dtype
+        self._controlled: OrderedDict[str, Batcher] = OrderedDict()
+        self._making = threading.Lock()
+
+    def submit(
+        self,
+        request: Request,
+        on_piece: Callable[[int, str], None] | None,
+        on_end: Callable[[Answer], None],
+    ) -> Ticket:
+        """See `gatewise.complete.Batcher.submit`."""
+        return self.batcher.submit(request, on_piece, on_end)
+
+    def controlled(self, control: Control) -> Loaded:
+        """The same run under a control; slow the first time, so not for the event loop.
+
+        Raises:
+            UsageError: the control does not fit the model.
+        """
+        key = control.to_json()
+        with self._making:
+            found = self._controlled.get(key)
+            if found is None:
+                found = self.run.batcher(
+                    control=control, dtype=self.dtype, cache_bytes=_CONTROLLED_BYTES
+                )
+                self._controlled[key] = found
+            self._controlled.move_to_end(key)
+            while len(self._controlled) > _CONTROLLED:
+                _close_later(self._controlled.popitem(last=False)[1])
+        return Loaded(self.run, found, self.dtype)
+
+    @property
+    def batchers(self) -> list[Batcher]:
+        """All that answer for it."""
+        return [self.batcher, *self._controlled.values()]
+
+    def close(self, timeout: float = _CLOSING) -> None:
+        """Answer what is on its way, and end."""
+        for batcher in self.batchers:
+            batcher.close(timeout)
+
+
+def _close_later(batcher: Batcher) -> None:
+    threading.Thread(target=batcher.close, args=(_CLOSING,), daemon=True).start()
+
+
+class Served:
+    """One name, and the run that answers for it now.
+
+    Args:
+        source: where it comes from.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.loaded: Loaded | None = None
+        self.taken_over = 0
+        self._mark: object = None
+        self._before: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Load it; see `Source.open`."""
+        self._mark = self.source.mark()
+        self.loaded = self.source.open()
+
+    async def follow(self) -> None:
+        """Take over another checkpoint, if there is one. What cannot be opened is said, and left."""
+        mark = await asyncio.to_thread(self.source.mark)
+        if self.loaded is None or mark == self._mark or mark is None:
+            return
+        self._mark = mark
+        try:
+            new = await asyncio.to_thread(self.source.open)
+        except (GatewiseError, OSError) as error:
+            _LOG.warning("%s: the new checkpoint is not taken over: %s", self.source.name, error)
+            return
+        old, self.loaded = self.loaded, new
+        self.taken_over += 1
+        _LOG.warning("%s: step %s takes over", self.source.name, f"{new.run.step:,}")
+        await asyncio.to_thread(old.close)
+        self._add(old)
+
+    def _add(self, old: Loaded) -> None:
+        for batcher in old.batchers:
+            for name, count in _counted(batcher.counts).items():
+                self._before[name] = self._before.get(name, 0) + count
+
+    def counts(self) -> dict[str, int]:
+        """What its batchers have done, those that ended among them."""
+        total = dict(self._before)
+        for batcher in [] if self.loaded is None else self.loaded.batchers:
+            for name, count in _counted(batcher.counts).items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+
+def _counted(counts: Counts) -> dict[str, int]:
+    return {field.name: int(getattr(counts, field.name)) for field in fields(counts)}
+
+
+class Runs:
+    """All that is served; the first answers where nothing is named.
+
+    Args:
+        sources: of different names.
+
+    Attributes:
+        failure: what kept one of them from being opened.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._served = {source.name: Served(source) for source in sources}
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Any:
+        return iter(self._served.values())
+
+    @property
+    def names(self) -> list[str]:
+        """Of all runs, the first first."""
+        return list(self._served)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of them are open."""
+        return all(served.loaded is not None for served in self)
+
+    def find(self, name: str | None) -> Served | None:
+        """The run of that name; without a name the first."""
+        return self._served.get(name or self.names[0])
+
+    def open(self) -> None:
+        """Load them all."""
+        for served in self:
+            served.open()
+
+    async def follow(self, seconds: float) -> None:
+        """Look for other checkpoints again and again."""
+        while True:
+            await asyncio.sleep(seconds)
+            for served in self:
+                await served.follow()
+
+    def close(self, timeout: float) -> None:
+        """Answer what is on its way, and end."""
+        closing = [
+            threading.Thread(target=served.loaded.close, args=(timeout,))
+            for served in self
+            if served.loaded is not None
+        ]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()

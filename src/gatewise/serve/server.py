@@ -1,0 +1,134 @@
+"""The process: a socket, uvicorn on it, signals, and an end that answers what is on its way."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from gatewise.errors import FailedError, Interrupted
+from gatewise.serve.app import Settings, build
+from gatewise.serve.connections import IDLE_SECONDS, Connection, allow_connections
+from gatewise.serve.runs import Runs
+
+_EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_SWITCH = 0.0005
+"""Seconds after which Python passes from the model's thread to the one that answers, and back."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address.
+
+    Raises:
+        FailedError: it cannot be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, number, _, address = found[0]
+        place = socket.socket(family, kind, number)
+        try:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind(address)
+        except OSError:
+            place.close()
+            raise
+        return place
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FailedError(
+            f"cannot listen at {host}, port {port}: {reason}; --port and --host say where else"
+        ) from None
+
+
+def url_of(place: socket.socket) -> str:
+    """Where a socket's server is found."""
+    host, port = place.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    runs: Runs,
+    place: socket.socket,
+    settings: Settings,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        runs: what is served; opened in the background.
+        place: where.
+        settings: how.
+        on_ready: called once when all runs are open.
+
+    Raises:
+        Interrupted: a signal came; what was on its way was answered.
+        GatewiseError: a run cannot be opened.
+    """
+    failure: list[BaseException] = []
+
+    def ready(error: BaseException | None) -> None:
+        if error is None:
+            on_ready()
+        else:
+            failure.append(error)
+            server.should_exit = True
+
+    Connection.most = allow_connections()
+    sys.setswitchinterval(_SWITCH)
+    server = server_of(build(runs, settings, ready), settings)
+    server.run(sockets=[place])
+    if failure:
+        raise failure[0]
+    raise Interrupted("stopped", server.exit_code or 130)
+
+
+def server_of(app: ASGIApp, settings: Settings) -> Server:
+    """uvicorn for an application; `run` it."""
+    return Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            log_level="critical",
+            server_header=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(settings.closing_seconds)),
+            backlog=1024,
+        )
+    )
+
+
+class Server(uvicorn.Server):
+    """A server that ends by a signal and says which."""
+
+    exit_code = 0
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn.Server: the signals are not raised again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        old = {number: signal.signal(number, self._stop) for number in _EXIT}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.exit_code:
+            self.force_exit = True
+        self.exit_code = _EXIT[signal.Signals(number)]
+        self.should_exit = True

@@ -1,0 +1,73 @@
+"""`gatewise serve` as a command: what it refuses, in one line each."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from gatewise.cli import main
+
+
+@pytest.fixture
+def refused(capsys, monkeypatch):
+    """The one line with which a command line is refused."""
+    monkeypatch.delenv("GATEWISE_TOKEN", raising=False)
+
+    def call(*words: object, status: int = 2) -> str:
+        assert main(["serve", *map(str, words)]) == status
+        error = capsys.readouterr().err
+        assert error.startswith("gatewise: ")
+        assert error.count("\n") == 1
+        return error
+
+    return call
+
+
+def test_what_cannot_be_served(refused, trained: Path, tmp_path: Path) -> None:
+    assert "at least one run" in refused()
+    assert "--port" in refused(trained, "--port", 70000)
+    assert "two runs are called 'mine'" in refused(trained, trained)
+    assert "--control" in refused(trained, "--control", tmp_path / "none.json")
+    assert "no-run" in refused(tmp_path / "no-run", "--port", 0, status=1)
+
+
+def test_others_may_reach_it_with_a_token_alone(
+    refused, trained: Path, tmp_path: Path, monkeypatch
+) -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.7", "example.com"):
+        assert "give a token" in refused(trained, "--host", host)
+    file = tmp_path / "token"
+    for text in ("", "short", "a token with spaces in it", "tökentökentökentöken"):
+        file.write_text(text, encoding="utf-8")
+        line = refused(trained, "--host", "0.0.0.0", "--token-file", file)
+        assert "expected a token" in line
+        assert not text or text not in line
+    assert "--token-file" in refused(trained, "--token-file", tmp_path / "none")
+    monkeypatch.setenv("GATEWISE_TOKEN", "short")
+    assert "at least 16" in refused(trained)
+
+
+def test_a_port_that_is_taken(refused, trained: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        line = refused(trained, "--port", taken.getsockname()[1], status=1)
+    assert "cannot listen at 127.0.0.1" in line
+
+
+def test_it_says_where_it_is_and_what_it_serves(start, trained: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    process = start(f"first={trained}", trained, "--token-file", token, "--host", "0.0.0.0")
+    assert process.lines[-1].startswith("serving first, mine at http://0.0.0.0:")
+    assert "token" in process.get("/v1/models")
+    assert "ok" in process.get("/health")
+    connection = process.connect()
+    connection.request("GET", "/v1/models", headers={"authorization": "Bearer 0123456789abcdef"})
+    assert b"first" in connection.getresponse().read()
+    connection.close()
+    process.popen.send_signal(signal.SIGINT)
+    assert process.popen.wait(10) == 130

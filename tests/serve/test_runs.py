@@ -1,0 +1,205 @@
+"""The runs that are served: clients that go, queues that are full, checkpoints that change."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gatewise.complete import Request
+from gatewise.errors import OptionError
+from gatewise.generate import SamplingOptions
+from gatewise.probe import Control
+from gatewise.serve.runs import Runs, Source
+
+LONG = {"prompt": "gate", "max_tokens": 4096, "n": 4}
+
+
+def test_our_own_interface_says_what_the_others_cannot(client, trained) -> None:
+    runs = client("GET", "/api/runs").json()["runs"]
+    assert [(one["name"], one["dtype"]) for one in runs] == [("mine", "int8"), ("other", "float32")]
+    assert str(trained.parent) not in str(runs)
+    found = client.post("/api/complete", {"prefix": "gate ", "n": 3, "seed": 4, "max_tokens": 9})
+    again = client.post("/api/complete", {"prefix": "gate ", "n": 3, "seed": 4, "max_tokens": 9})
+    assert found["completions"] == again["completions"]
+    assert again["known"] == 4
+    assert found["seed"] == 4
+    chances = [one["logprob"] for one in found["completions"]]
+    assert chances == sorted(chances, reverse=True)
+    notes = client.post("/api/complete", {"prefix": "☃", "max_tokens": 0})
+    assert "☃" in notes["notes"][0]
+    assert notes["completions"] == []
+
+
+def test_gates_of_a_text(client) -> None:
+    found = client.post("/api/gates", {"text": "gate", "names": ["f"], "units": [0, 3]})
+    assert found["tokens"] == list("gate")
+    assert found["nats"][0] is None
+    assert all(len(row) == 2 for row in found["values"]["layers.0.f"])
+    mean = client.post("/api/gates", {"text": "gate", "names": ["f", "layers.0.c"]})
+    assert len(mean["values"]["layers.0.c"]) == 4
+    closed = {"rules": None}
+    for bad in (
+        {"text": ""},
+        {"text": "a" * 2001},
+        {"text": "a", "names": ["nonsense"]},
+        {"text": "a", "names": ["f"], "units": [10**6]},
+        {"text": "a", "names": ["f"], "units": [10**9]},
+        {"text": "a", "names": ["f"], "units": [2, 2]},
+        {"text": "a", "control": closed},
+    ):
+        client.refused("/api/gates", bad)
+
+
+def test_a_control_acts(client) -> None:
+    import json
+
+    off = json.loads(Control.off("o").to_json())
+    asked = {"prefix": "gate ", "n": 1, "seed": 4, "max_tokens": 9}
+    plain = client.post("/api/complete", asked)["completions"]
+    acted = client.post("/api/complete", asked | {"control": off})["completions"]
+    assert acted != plain
+    assert acted == client.post("/api/complete", asked | {"control": off})["completions"]
+    assert client.post("/api/complete", asked | {"control": []})["completions"] == plain
+    wrong = json.loads(Control.off("nonsense").to_json())
+    for bad in (wrong, {"a": 1}, [1], off * 40):
+        client.refused("/api/complete", asked | {"control": bad})
+
+
+def test_many_at_once_are_answered_as_alone(client) -> None:
+    bodies = [
+        {"prompt": f"gate {'open ' * (k % 7)}", "seed": k, "n": 1 + k % 3, "max_tokens": 5 + k % 20}
+        for k in range(60)
+    ]
+    alone = [client.post("/v1/completions", body)["choices"] for body in bodies]
+
+    async def together() -> list[object]:
+        calls = [client.call("POST", "/v1/completions", body) for body in bodies]
+        return [found.json()["choices"] for found in await asyncio.gather(*calls)]
+
+    assert asyncio.run(together()) == alone
+
+
+def test_a_full_queue_is_said_and_passes(make, trained) -> None:
+    runs = Runs([Source("mine", trained)])
+    runs.open()
+    batcher = runs.find("mine").loaded.batcher
+    batcher._waiting = 2
+    client = make(of=runs)
+
+    async def flood() -> list[int]:
+        paths = ["/v1/completions", "/completion", "/api/complete"] * 8
+        body = LONG | {"n_predict": 4096, "prefix": "a", "seconds": 0.5, "t_max_predict_ms": 300}
+        found = await asyncio.gather(*(client.call("POST", path, body) for path in paths))
+        assert all(
+            one.headers["retry-after"] == "1" for one in found if one.status_code in (429, 503)
+        )
+        return sorted({one.status_code for one in found})
+
+    assert asyncio.run(flood()) == [200, 429, 503]
+    began = time.monotonic()
+    while client("POST", "/v1/completions", {"max_tokens": 1}).status_code != 200:
+        assert time.monotonic() - began < 2
+    runs.close(5)
+
+
+def test_clients_that_go_end_their_work(process) -> None:
+    cancelled = process.metric("gatewise_model_cancelled_total")
+
+    def leave(number: int) -> None:
+        connection = process.connect()
+        body = b'{"prompt":"gate","max_tokens":4096,"n":4,"stream":%s}'
+        connection.request(
+            "POST",
+            "/v1/completions",
+            body % (b"true" if number % 2 else b"false"),
+            {"content-type": "application/json"},
+        )
+        if number % 2:
+            connection.getresponse().read(100)
+        else:
+            time.sleep(0.02)
+        connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(leave, range(12)))
+    began = time.monotonic()
+    while process.metric("gatewise_queue"):
+        assert time.monotonic() - began < 2
+    assert process.metric("gatewise_model_cancelled_total") == cancelled + 12
+
+
+def test_a_checkpoint_that_changes_is_taken_over(trained, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "copy"))
+    runs = Runs([Source("mine", folder)])
+    runs.open()
+    served = runs.find("mine")
+    old = served.loaded
+    written: list[object] = []
+    options = SamplingOptions(max_tokens=1500, seed=1)
+    ticket = old.submit(Request("gate", options), None, written.append)
+    for name in ("best", "latest"):
+        (folder / name).write_bytes((folder / name).read_bytes())
+
+    async def follow() -> None:
+        await served.follow()
+        await served.follow()
+
+    asyncio.run(follow())
+    assert served.taken_over == 1
+    assert served.loaded is not old
+    assert ticket.result(10).ended == "done"
+    assert len(written) == 1
+    assert served.counts()["requests"] == 1
+    (folder / "best").write_bytes(b"nonsense")
+    (folder / "latest").write_bytes(b"nonsense")
+    shutil.rmtree(folder / "checkpoints")
+    asyncio.run(follow())  # is said in the log; the old one goes on
+    assert served.taken_over == 1
+    new = served.loaded.submit(Request("gate", options), None, written.append)
+    assert new.result(10).ended == "done"
+    runs.close(5)
+
+
+def test_a_run_in_half_precision_is_served(trained, tmp_path: Path) -> None:
+    import gatewise
+    from gatewise.cli import main
+
+    exported = tmp_path / "half"
+    assert main(["export", str(trained), "--to", str(exported), "--dtype", "bfloat16"]) == 0
+    assert gatewise.load(exported).dtype == "bfloat16"
+    runs = Runs([Source("half", exported), Source("less", exported, dtype="int4")])
+    runs.open()
+    assert [served.loaded.dtype for served in runs] == ["bfloat16", "int4"]
+    answer = runs.find("half").loaded.batcher.submit(Request("gate")).result(10)
+    assert answer.completions
+    runs.close(5)
+
+
+def test_only_language_models_are_served(trained, monkeypatch) -> None:
+    import gatewise.run
+
+    other = type("Other", (), {"mapping": "tag"})
+    monkeypatch.setattr(gatewise.run, "load", lambda *_: other())
+    with pytest.raises(OptionError, match="only language models are served"):
+        Source("mine", trained).open()
+
+
+def test_metrics(client) -> None:
+    client.post("/v1/completions", {"prompt": "gate"})
+    found = client("GET", "/metrics")
+    assert found.headers["content-type"].startswith("text/plain")
+    for name in (
+        'gatewise_request_seconds_count{kind="/v1/completions"}',
+        'gatewise_answers_total{kind="/v1/completions",status="200"}',
+        'gatewise_model_steps_total{run="mine"}',
+        'gatewise_model_columns_total{run="mine"}',
+        'gatewise_model_known_total{run="mine"}',
+        'gatewise_queue{run="other"}',
+        'gatewise_cache_bytes{run="mine"}',
+    ):
+        assert name in found.text, name
