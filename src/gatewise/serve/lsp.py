@@ -77,15 +77,16 @@ def serve_tcp(
         FailedError: the port cannot be had.
     """
     try:
-        asyncio.run(_tcp(models, host, port, ready, log_text))
+        asyncio.run(listen(models, host, port, ready, log_text))
     finally:
         models.close()
     return 0
 
 
-async def _tcp(
+async def listen(
     models: Models, host: str, port: int, ready: Callable[[int], None], log_text: bool
 ) -> None:
+    """What `serve_tcp` does, within a loop of events."""
     connected = 0
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

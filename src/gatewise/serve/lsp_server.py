@@ -154,7 +154,7 @@ class EditorServer(LanguageServer):
         if rests and self.settings.debounce:
             await asyncio.sleep(self.settings.debounce / 1000)
         await self.ahead.read(spot.uri, spot.prefix, source)
-        found = await source.ask(_asked(spot, self.settings))
+        found = await source.ask(Asked(spot.prefix, spot.suffix, self.settings))
         self.notes = found.notes
         self._note(kind, spot, found, time.perf_counter() - began)
         texts = (
@@ -276,20 +276,6 @@ class Protocol(LanguageServerProtocol):
     def lsp_exit(self, *args: Any) -> None:  # type: ignore[override]
         """End this connection, rather than the process."""
         self._server.ended = 0 if self._shutdown else 1
-
-
-def _asked(spot: Spot, settings: Settings) -> Asked:
-    return Asked(
-        spot.prefix,
-        spot.suffix,
-        settings.n,
-        settings.max_tokens,
-        settings.lines,
-        settings.temperature,
-        settings.top_p,
-        settings.min_p,
-        settings.timeout / 1000,
-    )
 
 
 def _plain(units: object) -> str:

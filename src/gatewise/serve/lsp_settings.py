@@ -24,6 +24,10 @@ class Settings:
         min_p: keep the tokens at least this many times as probable as the most probable one.
         multi_line: go on over the end of the line.
         max_lines: then at most so many lines.
+        words: end after so many words; 0: no matter how many.
+        sentences: end after so many sentences; 0: no matter how many.
+        closing: end after a bracket that closes one which the continuation did not open.
+        confidence: end before a token that is less probable than this.
         debounce: milliseconds of rest before what was not asked for is thought about.
         automatic: offer inline completions without being asked.
         context: characters before the place that are read, at least where there are more.
@@ -38,6 +42,10 @@ class Settings:
     min_p: float = 0.0
     multi_line: bool = False
     max_lines: int = 8
+    words: int = 0
+    sentences: int = 0
+    closing: bool = False
+    confidence: float = 0.0
     debounce: int = 0
     automatic: bool = True
     context: int = 32_768
@@ -57,6 +65,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "top_p": (0, 1),
     "min_p": (0, 1),
     "max_lines": (1, 100),
+    "words": (0, 1_000),
+    "sentences": (0, 100),
+    "confidence": (0, 1),
     "debounce": (0, 10_000),
     "context": (16, 1_000_000),
     "timeout": (1, 600_000),

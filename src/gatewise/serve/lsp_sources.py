@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from gatewise.errors import FailedError, OptionError
+from gatewise.serve.lsp_settings import Settings
 
 if TYPE_CHECKING:  # an editor is greeted before torch is there
     from gatewise.complete import Answer, Batcher, Request
@@ -30,19 +31,17 @@ class Asked:
     Args:
         prefix: the text before the place.
         suffix: what is behind it, where that is to rank.
-        n, max_tokens, lines, temperature, top_p, min_p: how to draw; of `max_tokens` 0 the text is only read.
-        seconds: then what there is is answered.
+        settings: how to go on; None: the text is only read.
     """
 
     prefix: str
     suffix: str = ""
-    n: int = 1
-    max_tokens: int = 0
-    lines: int = 1
-    temperature: float = 0.7
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seconds: float | None = None
+    settings: Settings | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """After so long what there is is answered."""
+        return None if self.settings is None else self.settings.timeout / 1000
 
 
 @dataclass(frozen=True)
@@ -138,13 +137,20 @@ def _request(asked: Asked) -> Request:
     from gatewise.complete import Request
     from gatewise.generate import SamplingOptions
 
+    chosen = asked.settings
+    if chosen is None:
+        return Request(asked.prefix, SamplingOptions(max_tokens=0))
     options = SamplingOptions(
-        n=asked.n,
-        max_tokens=asked.max_tokens,
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        min_p=asked.min_p,
-        lines=asked.lines,
+        n=chosen.n,
+        max_tokens=chosen.max_tokens,
+        temperature=chosen.temperature,
+        top_p=chosen.top_p,
+        min_p=chosen.min_p,
+        lines=chosen.lines,
+        words=chosen.words or None,
+        sentences=chosen.sentences or None,
+        closing=chosen.closing,
+        confidence=chosen.confidence,
     )
     return Request(asked.prefix, options, asked.suffix, asked.seconds)
 
@@ -185,7 +191,7 @@ class Remote:
             raise FailedError(
                 f"{self.name}: expected an answer, found status {status}: {_why(reply)}"
             )
-        return _found(reply, asked.lines)
+        return _found(reply, 1 if asked.settings is None else asked.settings.lines)
 
     def close(self) -> None:
         """See Source."""
@@ -208,19 +214,15 @@ class Remote:
         return kind(str(self._url.hostname), self._url.port, timeout=timeout)
 
     def _body(self, asked: Asked) -> bytes:
-        body: dict[str, Any] = {
-            "prompt": asked.prefix,
-            "n": asked.n,
-            "max_tokens": asked.max_tokens,
-            "temperature": asked.temperature,
-            "top_p": asked.top_p,
-        }
+        chosen = asked.settings
+        body: dict[str, Any] = {"prompt": asked.prefix, "max_tokens": 0}
         if self._model is not None:
             body["model"] = self._model
-        if asked.suffix:
-            body["suffix"] = asked.suffix
-        if asked.lines == 1:
-            body["stop"] = ["\n"]
+        if chosen is not None:
+            body |= {"n": chosen.n, "max_tokens": chosen.max_tokens}
+            body |= {"temperature": chosen.temperature, "top_p": chosen.top_p}
+            body |= {"suffix": asked.suffix} if asked.suffix else {}
+            body |= {"stop": ["\n"]} if chosen.lines == 1 else {}
         return json.dumps(body).encode()
 
 
