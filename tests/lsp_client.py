@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,13 +78,11 @@ class Editor(LanguageClient):
             self.edit(len(self.text), len(self.text), one)
 
     def position(self, offset: int) -> types.Position:
-        line = start = at = 0
-        while at < offset:
-            two = self.text[at : at + 2] == "\r\n"
-            if self.text[at] in "\r\n":
-                line, start = line + 1, at + 1 + two
-            at += 1 + two
-        return types.Position(line, sum(map(WIDTH[self.units], self.text[start:offset])))
+        starts = [0, *(found.end() for found in re.finditer(r"\r\n|\n|\r", self.text[:offset]))]
+        if self.text[offset - 1 : offset + 1] == "\r\n":
+            starts.pop()
+        units = sum(map(WIDTH[self.units], self.text[starts[-1] : offset]))
+        return types.Position(len(starts) - 1, units)
 
     # --- questions -------------------------------------------------------------------------------
 
