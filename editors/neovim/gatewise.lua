@@ -75,7 +75,7 @@ end
 -- Whether the server has answered its greeting.
 function M.ready()
   local found = client()
-  return found ~= nil and (found.initialized == true or found.server_capabilities ~= nil)
+  return found ~= nil and found.initialized == true
 end
 
 local function execute(name, arguments)
