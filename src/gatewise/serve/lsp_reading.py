@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections import OrderedDict
 
 from gatewise.errors import GatewiseError
@@ -99,4 +100,7 @@ class ReadAhead:
         if source is not self._source:  # another model has read nothing
             self._source = source
             self._done.clear()
-        return common_characters(self._done.get(uri, ""), text)
+        done = self._done.get(uri, "")
+        return bisect_left(
+            range(min(len(done), len(text))), True, key=lambda at: done[: at + 1] != text[: at + 1]
+        )

@@ -220,7 +220,7 @@ class Remote:
             body["model"] = self._model
         if chosen is not None:
             body |= {"n": chosen.n, "max_tokens": chosen.max_tokens}
-            body |= {"temperature": chosen.temperature, "top_p": chosen.top_p}
+            body |= {"temperature": min(chosen.temperature, 2.0), "top_p": chosen.top_p}
             body |= {"suffix": asked.suffix} if asked.suffix else {}
             body |= {"stop": ["\n"]} if chosen.lines == 1 else {}
         return json.dumps(body).encode()
