@@ -93,10 +93,6 @@ class ReadAhead:
 
     def _known(self, uri: str, text: str, source: Source) -> int:
         """How much of a text was read."""
-        from gatewise.complete.cache import (
-            common_characters,
-        )  # with torch, which a model has brought
-
         if source is not self._source:  # another model has read nothing
             self._source = source
             self._done.clear()
