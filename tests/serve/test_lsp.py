@@ -224,6 +224,49 @@ async def test_a_failure_is_shown_once_and_the_server_goes_on() -> None:
         assert editor.shown == ["gatewise: no answer from there"]
 
 
+@in_loop
+async def test_an_error_of_our_own_is_no_end() -> None:
+    class Broken(Told):
+        async def ask(self, asked: Any) -> Any:
+            raise ZeroDivisionError("a secret")
+
+    async with connected(Broken()) as editor:
+        editor.open("x")
+        assert await editor.inline() == []
+        assert (await editor.menu()).items is not None
+        assert len(editor.shown) == 1
+        assert "ZeroDivisionError" in editor.shown[0]
+        assert "secret" not in editor.shown[0]
+
+
+@in_loop
+async def test_what_is_asked_of_a_model_that_is_replaced_is_asked_of_the_next() -> None:
+    made: list[Told] = []
+
+    class Closing(Told):
+        async def ask(self, asked: Any) -> Any:
+            found = await super().ask(asked)
+            if self.closed:
+                raise FailedError("the batcher is closed")
+            return found
+
+    def load(name: Any, control: Any) -> Told:
+        made.append(Closing((name,), name))
+        return made[-1]
+
+    async with connected(load) as editor:
+        editor.open("x")
+        await editor.inline()
+        made[0].gate = asyncio.Event()
+        asking = asyncio.ensure_future(editor.inline())
+        await until(lambda: len(made[0].asked) == 2)
+        await editor.command("gatewise.model", "other")
+        await until(lambda: made[0].closed)
+        made[0].gate.set()
+        assert [one.insert_text for one in await asking] == ["other"]
+        assert editor.shown == []
+
+
 # --- reading ahead -------------------------------------------------------------------------------
 
 

@@ -189,4 +189,6 @@ def log_to_stderr(*, verbose: bool = False, log_text: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # its warnings are of a client's everyday ways, as to cancel what is answered already
+    logging.getLogger("pygls").setLevel(logging.ERROR)
     logging.getLogger("gatewise.lsp").setLevel(logging.INFO if verbose else logging.WARNING)

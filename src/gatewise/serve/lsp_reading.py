@@ -11,7 +11,6 @@ import logging
 from bisect import bisect_left
 from collections import OrderedDict
 
-from gatewise.errors import GatewiseError
 from gatewise.serve.lsp_models import Models
 from gatewise.serve.lsp_sources import Asked, Source
 
@@ -79,7 +78,7 @@ class ReadAhead:
         uri, text = next(reversed(self._wanted.items()))
         try:
             await self._piece(uri, text, source)
-        except GatewiseError as error:
+        except Exception as error:  # who asks is told more
             _log.warning("reading ahead: %s", type(error).__name__)
             self._wanted.clear()
             return

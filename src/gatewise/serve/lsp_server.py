@@ -142,19 +142,21 @@ class EditorServer(LanguageServer):
         except GatewiseError as error:
             self.tell(str(error))
             return Found()
+        except Exception as error:  # the editor goes on without
+            log.error("%s: %s", kind, type(error).__name__)
+            self.tell(f"an error in gatewise itself ({type(error).__name__}): --log-text logs it")
+            if self.log_text:
+                log.exception("%s", error)
+            return Found()
         finally:
             if self._works.get(key) is work:
                 del self._works[key]
 
     async def _work(self, kind: str, spot: Spot, rests: bool) -> Found:
-        began = time.perf_counter()
-        source = await self.models.source()
-        if source is None:
-            return Found()
         if rests and self.settings.debounce:
             await asyncio.sleep(self.settings.debounce / 1000)
-        await self.ahead.read(spot.uri, spot.prefix, source)
-        found = await source.ask(Asked(spot.prefix, spot.suffix, self.settings))
+        began = time.perf_counter()
+        found = await self._asked(spot)
         self.notes = found.notes
         self._note(kind, spot, found, time.perf_counter() - began)
         texts = (
@@ -162,6 +164,19 @@ class EditorServer(LanguageServer):
         )
         kept = {text: Candidate(text, one.is_whole, one.probability) for one, text in texts if text}
         return Found(tuple(kept.values()), found.notes, found.read)
+
+    async def _asked(self, spot: Spot) -> Found:
+        """What the model says; the next one where it is replaced meanwhile."""
+        while True:
+            source = await self.models.source()
+            if source is None:
+                return Found()
+            try:
+                await self.ahead.read(spot.uri, spot.prefix, source)
+                return await source.ask(Asked(spot.prefix, spot.suffix, self.settings))
+            except GatewiseError:
+                if self.models.current is source:
+                    raise
 
     def _note(self, kind: str, spot: Spot, found: Found, seconds: float) -> None:
         log.info(
