@@ -61,6 +61,7 @@ VERBS = (
         "bench", "gatewise.cli.bench:app", "Speed and memory beside torch and ONNX Runtime, here."
     ),
     Verb("info", "gatewise.cli.info:info", "This machine and its engines, or one run folder."),
+    Verb("lsp", "gatewise.cli.lsp:lsp", "Complete texts in an editor: the language server."),
     Verb("export", "gatewise.cli.export:export", "A run without its training state, or as ONNX."),
 )
 

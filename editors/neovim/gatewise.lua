@@ -1,0 +1,110 @@
+-- gatewise in Neovim: put this file into ~/.config/nvim/lua/, then in init.lua
+--
+--   require("gatewise").setup({ run = "/path/to/runs/mine" })
+--
+-- From 0.12 on continuations stand behind the cursor in grey and <Tab> takes them; before, <C-x><C-o> opens a menu.
+-- :GatewiseModel RUN takes another run, :GatewiseControl [FILE] sets gates by a JSON file, or no longer.
+
+local M = { settings = {} }
+local id
+
+local function command()
+  if M.options.cmd then
+    return M.options.cmd
+  end
+  local words = { "gatewise", "lsp" }
+  if M.options.server then
+    vim.list_extend(words, { "--server", M.options.server })
+  else
+    table.insert(words, vim.fn.expand(M.options.run))
+  end
+  return words
+end
+
+local function client()
+  return id and vim.lsp.get_client_by_id(id)
+end
+
+local function begin()
+  local config = {
+    name = "gatewise",
+    cmd = command(),
+    root_dir = vim.fn.getcwd(),
+    init_options = M.options.settings,
+    on_exit = function()
+      id = nil
+    end,
+  }
+  id = vim.lsp.start_client and not vim.lsp.start and vim.lsp.start_client(config)
+    or vim.lsp.start(config, { attach = false })
+end
+
+local function inline(buffer)
+  vim.lsp.inline_completion.enable(true, { bufnr = buffer })
+  local function key(lhs, act)
+    vim.keymap.set("i", lhs, act, { expr = true, buffer = buffer })
+  end
+  key(M.options.accept or "<Tab>", function()
+    if not vim.lsp.inline_completion.get() then
+      return M.options.accept or "<Tab>"
+    end
+  end)
+  key(M.options.next or "<M-]>", function()
+    vim.lsp.inline_completion.select({ count = 1 })
+  end)
+  key(M.options.previous or "<M-[>", function()
+    vim.lsp.inline_completion.select({ count = -1 })
+  end)
+end
+
+function M.attach(buffer)
+  if vim.bo[buffer].buftype ~= "" then
+    return
+  end
+  if not client() then
+    begin()
+  end
+  vim.lsp.buf_attach_client(buffer, id)
+  if vim.lsp.inline_completion then
+    inline(buffer)
+  else
+    vim.bo[buffer].omnifunc = "v:lua.vim.lsp.omnifunc"
+  end
+end
+
+-- Whether the server has answered its greeting.
+function M.ready()
+  local found = client()
+  return found ~= nil and found.initialized == true
+end
+
+local function execute(name, arguments)
+  local params = { command = name, arguments = arguments }
+  local function told(failed, result)
+    local line = failed and failed.message or ("gatewise: " .. result.model)
+    vim.notify(line, failed and vim.log.levels.ERROR or vim.log.levels.INFO)
+  end
+  if vim.fn.has("nvim-0.11") == 1 then
+    client():request("workspace/executeCommand", params, told)
+  else
+    client().request("workspace/executeCommand", params, told)
+  end
+end
+
+function M.setup(options)
+  M.options = options
+  vim.api.nvim_create_autocmd("FileType", {
+    pattern = options.filetypes or "*",
+    callback = function(event)
+      M.attach(event.buf)
+    end,
+  })
+  vim.api.nvim_create_user_command("GatewiseModel", function(given)
+    execute("gatewise.model", { vim.fn.fnamemodify(given.args, ":p") })
+  end, { nargs = 1, complete = "dir" })
+  vim.api.nvim_create_user_command("GatewiseControl", function(given)
+    execute("gatewise.control", given.args ~= "" and { vim.fn.fnamemodify(given.args, ":p") } or {})
+  end, { nargs = "?", complete = "file" })
+end
+
+return M
