@@ -1,5 +1,6 @@
-"""Completion over HTTP: one process, one port, the protocols that editors' clients already speak.
+"""Completion for editors and programs: over HTTP, and as a language server.
 
-Every module here translates between a protocol and `gatewise.complete`; none of them knows how a model runs. All of
-it needs the extra `serve`: `gatewise.serve.app` and its neighbours are imported when a server is started.
+Every module here translates between a protocol and `gatewise.complete`; none of them knows how a model runs. HTTP
+(`gatewise.serve.app` and its neighbours) needs the extra `serve`, the language server (`gatewise.serve.lsp` and the
+modules named lsp_...) the extra `lsp`; either is imported when it is started.
 """
