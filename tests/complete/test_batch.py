@@ -188,6 +188,37 @@ def test_one_failure_is_one_answer(batcher: Batcher) -> None:
     assert len({ticket.result(SOON).samples for ticket in good}) == 1
 
 
+def test_who_cannot_take_an_answer_harms_nobody(
+    batcher: Batcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    def closed(answer: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    long, short = SamplingOptions(max_tokens=200, seed=3), SamplingOptions(max_tokens=2, seed=3)
+    good = [batcher.submit(Request("the ", long)) for _ in range(3)]
+    bad = [batcher.submit(Request("the ", short), on_end=closed) for _ in range(3)]
+    bad.append(batcher.submit(Request("the ", long, seconds=0.0), on_end=closed))
+    assert [ticket.result(SOON).ended for ticket in bad] == ["done"] * 3 + ["deadline"]
+    assert {ticket.result(SOON).written for ticket in good} == {200}
+    assert "Event loop is closed" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_ends_the_thread_all_are_answered() -> None:
+    def leave(number: int, text: str) -> None:
+        raise SystemExit
+
+    batcher, options = made(), SamplingOptions(max_tokens=1_000_000, seed=3)
+    tickets = [batcher.submit(Request("the ", options)) for _ in range(3)]
+    tickets.append(batcher.submit(Request("the ", options), leave))
+    for ticket in tickets:
+        with pytest.raises(GatewiseError, match="ended"):
+            ticket.result(SOON)
+    with pytest.raises(GatewiseError, match="closed"):
+        batcher.submit(Request("the ", options))
+    batcher._thread.join(SOON)
+
+
 def test_after_a_failure_of_the_model_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     batcher, options = made(), SamplingOptions(max_tokens=4, seed=1)
     expected = batcher.submit(Request("the ", options)).result(SOON).samples

@@ -157,13 +157,24 @@ class Batcher:
     # --- the model's thread ----------------------------------------------------------------------
 
     def _work(self) -> None:
-        with torch.inference_mode():
-            while self._gather():
-                try:
-                    self._turn()
-                except Exception as error:  # the thread must go on: who comes next may be answered
-                    for job in [job for jobs in self._jobs for job in jobs]:
-                        self._finish(job, DONE, error)
+        try:
+            with torch.inference_mode():
+                while self._gather():
+                    try:
+                        self._turn()
+                    except Exception as error:  # the thread must go on: who comes next may be answered
+                        self._fail(error)
+        finally:  # whatever ended it: who waits is told
+            with self._wake:
+                self._closing = True
+                self._reading += [self._taken_up(ticket) for ticket in self._new]
+                self._new.clear()
+            self._fail(GatewiseError("the batcher has ended: open the run again"))
+
+    def _fail(self, error: Exception) -> None:
+        """Answer all with an error."""
+        for job in [job for jobs in self._jobs for job in jobs]:
+            self._finish(job, DONE, error)
 
     def _gather(self) -> bool:
         """Take up new requests; wait where there is nothing to do. False at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from gatewise.errors import GatewiseError, OptionError
 from gatewise.generate import SamplingOptions
 
 DONE, DEADLINE, CANCELLED = "done", "deadline", "cancelled"
+_LOG = logging.getLogger("gatewise.complete")
 
 
 class BusyError(GatewiseError):
@@ -120,11 +122,16 @@ class Ticket:
         self._cancelled = True
 
     def end(self, answer: Answer) -> None:
-        """Called once, by the batcher."""
+        """Called by the batcher; only the first answer counts. Never raises: an error of `on_end` is logged."""
+        if self._answer is not None:
+            return
         self._answer = answer
         self._ended.set()
-        if self._on_end is not None:
-            self._on_end(answer)
+        try:
+            if self._on_end is not None:
+                self._on_end(answer)
+        except Exception:  # the loop that it wanted to tell is closed, say: nobody else's concern
+            _LOG.exception("nobody took the answer")
 
     def result(self, timeout: float | None = None) -> Answer:
         """Wait for the answer.
