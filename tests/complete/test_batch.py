@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -174,6 +175,34 @@ def test_closing_answers_what_is_on_its_way() -> None:
     batcher.close(timeout=0.3)
     assert [ticket.result(SOON).ended for ticket in short] == ["done"] * 5
     assert endless.result(SOON).ended == "cancelled"
+
+
+def test_closing_leaves_nobody_behind() -> None:
+    batcher, options = made(), SamplingOptions(n=2, max_tokens=100_000_000)
+    tickets = [batcher.submit(Request(TEXT[:size], options)) for size in range(100, 160)]
+    batcher.close(timeout=0.01)
+    assert {ticket.result(SOON).ended for ticket in tickets} == {"cancelled"}
+    own = made()
+    ticket = own.submit(Request("a", SamplingOptions(max_tokens=1)), on_end=lambda _: own.close())
+    assert ticket.result(SOON).ended == "done"
+    own._thread.join(SOON)
+    assert not own._thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_is_told_that_its_batcher_stayed_behind(batcher: Batcher) -> None:
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            batcher.submit(Request("a"))
+        except GatewiseError:
+            batcher.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_one_failure_is_one_answer(batcher: Batcher) -> None:

@@ -7,6 +7,7 @@ engine fixes its order of summation, so an answer is the same, bit for bit, what
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
@@ -97,7 +98,8 @@ class Batcher:
         self._ready: list[Job] = []
         self._writing: list[Job] = []
         self._wake = threading.Condition()
-        self._closing = False
+        self._closing = self._abandoned = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._work, name="gatewise-batcher", daemon=True)
         self._thread.start()
 
@@ -118,8 +120,12 @@ class Batcher:
 
         Raises:
             BusyError: as many requests as may be are on their way.
-            GatewiseError: the batcher is closed.
+            GatewiseError: the batcher is closed, or its thread was left behind by a fork.
         """
+        if os.getpid() != self._process:
+            raise GatewiseError(
+                "the batcher stayed in the process that was forked: open the run again in this one"
+            )
         ticket = Ticket(request, on_piece, on_end)
         with self._wake:
             if self._closing:
@@ -143,16 +149,16 @@ class Batcher:
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Answer what is on its way, for at most so many seconds, and end."""
+        if os.getpid() != self._process:
+            return
         with self._wake:
             self._closing = True
             self._wake.notify()
+        if threading.current_thread() is self._thread:  # in a call of `on_end`: it ends by itself
+            return
         self._thread.join(timeout)
-        if self._thread.is_alive():  # what is left is answered with what there is
-            for job in [job for jobs in self._jobs for job in jobs]:
-                job.ticket.cancel()
-            for ticket in tuple(self._new):
-                ticket.cancel()
-            self._thread.join(timeout)
+        self._abandoned = True  # what is left is answered with what there is
+        self._thread.join(timeout)
 
     # --- the model's thread ----------------------------------------------------------------------
 
@@ -162,7 +168,9 @@ class Batcher:
                 while self._gather():
                     try:
                         self._turn()
-                    except Exception as error:  # the thread must go on: who comes next may be answered
+                    except (
+                        Exception
+                    ) as error:  # the thread must go on: who comes next may be answered
                         self._fail(error)
         finally:  # whatever ended it: who waits is told
             with self._wake:
@@ -216,7 +224,7 @@ class Batcher:
         """End what was cancelled, or is past its deadline."""
         now = time.monotonic()
         for job in [job for jobs in self._jobs for job in jobs]:
-            if job.ticket.cancelled:
+            if job.ticket.cancelled or self._abandoned:
                 self.counts.cancelled += 1
                 self._finish(job, CANCELLED)
             elif now >= job.deadline:
