@@ -317,3 +317,11 @@ def test_what_cannot_be_asked_for() -> None:
         Request("a", SamplingOptions(n=2), temperatures=[0.5])
     with pytest.raises(OptionError, match="repetition_penalty"):
         Request("a", SamplingOptions(repetition_penalty=1.2))
+    for wrong in (float("nan"), -1.0, "5", True):
+        with pytest.raises(OptionError, match="seconds: expected"):
+            Request("a", seconds=wrong)  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match="temperatures: expected numbers"):
+            Request("a", temperatures=[wrong])  # type: ignore[list-item]
+    with pytest.raises(OptionError, match="prefix: expected a text, found bytes"):
+        Request(b"a")  # type: ignore[arg-type]
+    assert Request("a", temperatures=np.array([0.5])).temperatures == (0.5,)  # type: ignore[arg-type]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from gatewise.complete.completer import Completion, ranked
 from gatewise.errors import GatewiseError, OptionError
@@ -39,14 +41,38 @@ class Request:
     temperatures: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        """Raise OptionError where the parts do not fit."""
-        if self.temperatures is not None and len(self.temperatures) != self.options.n:
+        """Raise OptionError where a part is none, or the parts do not fit."""
+        for name in ("prefix", "suffix"):
+            if not isinstance(getattr(self, name), str):
+                raise OptionError(
+                    f"{name}: expected a text, found {type(getattr(self, name)).__name__}"
+                )
+        if self.seconds is not None and not _at_least_0(self.seconds):
             raise OptionError(
-                f"temperatures: expected {self.options.n}, one for each sample, found {len(self.temperatures)}"
+                f"seconds: expected a number of 0 or more, or none, found {self.seconds!r}"
             )
+        if self.temperatures is not None:
+            object.__setattr__(self, "temperatures", self._checked(self.temperatures))
         for name in ("repetition_penalty", "no_repeat_ngram"):
             if getattr(self.options, name) != getattr(SamplingOptions(), name):
                 raise OptionError(f"{name}: expected none where many texts are written together")
+
+    def _checked(self, temperatures: Sequence[float]) -> tuple[float, ...]:
+        found = tuple(temperatures)
+        if len(found) != self.options.n:
+            raise OptionError(
+                f"temperatures: expected {self.options.n}, one for each sample, found {len(found)}"
+            )
+        for one in found:
+            if not _at_least_0(one) or math.isinf(one):
+                raise OptionError(
+                    f"temperatures: expected numbers, 0 (greedy) or more, found {one!r}"
+                )
+        return tuple(map(float, found))
+
+
+def _at_least_0(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= 0
 
 
 @dataclass(frozen=True)
