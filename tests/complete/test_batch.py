@@ -142,6 +142,25 @@ def test_cancelled_work_stops(batcher: Batcher) -> None:
     assert batcher.load == 0
 
 
+@pytest.mark.parametrize("how", ["cancelled", "deadline"])
+def test_what_was_read_is_known_though_nobody_waited_for_it(how: str) -> None:
+    batcher, text = made(), TEXT * 100
+    seconds = 0.05 if how == "deadline" else None
+    ticket = batcher.submit(Request(text, SamplingOptions(max_tokens=1), seconds=seconds))
+    if how == "cancelled":
+        time.sleep(0.05)
+        ticket.cancel()
+    first = ticket.result(SOON)
+    assert first.ended == how
+    assert first.read < len(text) - 1
+    second = batcher.submit(Request(text + "a", SamplingOptions(max_tokens=1, seed=1))).result(SOON)
+    assert 0 < second.known == first.read
+    batcher.cache.clear()
+    again = batcher.submit(Request(text + "a", SamplingOptions(max_tokens=1, seed=1))).result(SOON)
+    assert again.samples == second.samples
+    batcher.close()
+
+
 def test_a_deadline_is_kept(batcher: Batcher) -> None:
     begin = time.monotonic()
     request = Request("a", SamplingOptions(max_tokens=1_000_000, seed=1), seconds=0.05)

@@ -224,10 +224,14 @@ class Batcher:
         """End what was cancelled, or is past its deadline."""
         now = time.monotonic()
         for job in [job for jobs in self._jobs for job in jobs]:
+            if not (job.ticket.cancelled or self._abandoned or now >= job.deadline):
+                continue
+            if job in self._reading:
+                self._keep(job)  # who asks again for a long text goes on from there
             if job.ticket.cancelled or self._abandoned:
                 self.counts.cancelled += 1
                 self._finish(job, CANCELLED)
-            elif now >= job.deadline:
+            else:
                 self._finish(job, DEADLINE)
 
     # --- reading ---------------------------------------------------------------------------------
@@ -295,15 +299,18 @@ class Batcher:
 
     def _read_through(self, job: Job) -> None:
         """Keep what was read; what nothing is to be written for is answered."""
-        assert job.known is not None
         self._reading.remove(job)
-        if job.ticket.request.prefix:
-            self.cache.keep(job.known, job.states)
+        self._keep(job)
         job.times.append(time.monotonic())
         if job.options.max_tokens:
             self._ready.append(job)
         else:
             self._finish(job, DONE)
+
+    def _keep(self, job: Job) -> None:
+        """Let the cache have what was read, to the end or not."""
+        if job.known is not None and job.ticket.request.prefix:
+            self.cache.keep(job.known, job.states)
 
     def _begin_ready(self) -> None:
         """Begin to write, first come, first served, as long as there is room."""
