@@ -152,6 +152,7 @@ def test_what_was_read_is_known_though_nobody_waited_for_it(how: str) -> None:
         ticket.cancel()
     first = ticket.result(SOON)
     assert first.ended == how
+    assert all(len(found.kept) < 130 for found in batcher.cache._used.values())
     assert first.read < len(text) - 1
     second = batcher.submit(Request(text + "a", SamplingOptions(max_tokens=1, seed=1))).result(SOON)
     assert 0 < second.known == first.read

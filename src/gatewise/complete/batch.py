@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.complete.cache import MOST_BYTES, Known, StateCache
+from gatewise.complete.cache import MOST_BYTES, Known, StateCache, thin
 from gatewise.complete.columns import Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
@@ -58,6 +58,8 @@ _BLOCK = 768
 """Tokens of a call at most, about, for the same reason."""
 _KEEP = 256
 """Tokens between states that are kept while a long text is read."""
+_HELD = 128
+"""States of one text that is being read: more are thinned out."""
 _PATIENCE = 0.1
 """Seconds after which what waits goes before what came last."""
 _RANKED = 64
@@ -281,7 +283,10 @@ class Batcher:
         assert job.known is not None
         job.state = state
         job.done += size
-        job.states[job.known.position + job.done] = state
+        place = job.known.position + job.done
+        job.states[place] = state
+        if len(job.states) > _HELD:
+            thin(job.states, place)
         self.counts.read += size
 
     def _look_up(self, job: Job) -> None:

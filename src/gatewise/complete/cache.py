@@ -8,6 +8,7 @@ another cache.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _SPARSE = 8
 """States that are kept of a text: those at distance d from its end lie at least d / 8 apart."""
 _ALL = 12
 """Up to so many states nothing is dropped."""
+_OF_A_TEXT, _OF_A_STATE, _OF_AN_END = 1500, 600, 140
+"""Bytes that objects take beside what is in them, measured."""
 
 
 class _Growing:
@@ -81,8 +84,9 @@ class _Document:
 
     def weigh(self) -> None:
         """Note what it takes."""
-        states = sum(state.nbytes for state in self.kept.values())
-        self.nbytes = len(self.text) + self.ids.nbytes + 16 * len(self.ends) + states
+        states = sum(state.nbytes + _OF_A_STATE for state in self.kept.values())
+        ends = _OF_AN_END * len(self.ends)
+        self.nbytes = _OF_A_TEXT + sys.getsizeof(self.text) + self.ids.nbytes + ends + states
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +160,8 @@ class StateCache:
         document, (characters, tokens) = known._from, known._common
         if document is not None and id(document) not in self._used:
             document = None  # forgotten meanwhile
+        if not states and (document is None or not known.position):
+            return  # a text without a state is of no use
         if document is not None and known.text.startswith(document.text):
             self._forget(document)  # it goes on: the same text, longer
             document.ids.cut(tokens, known._tail)
@@ -172,7 +178,7 @@ class StateCache:
             if known.position:
                 return  # what it went on from is gone
             new = _Document(known.text, _Growing(known.ids), known._ends, dict(states))
-        _thin(new.kept, known.total)
+        thin(new.kept, known.total)
         self._remember(new)
 
     def clear(self) -> None:
@@ -276,7 +282,7 @@ def _common_tokens(one: Array, other: Array) -> int:
     return int(different[0]) if len(different) else size
 
 
-def _thin(kept: dict[int, Tensor], total: int) -> None:
+def thin(kept: dict[int, Tensor], total: int) -> None:
     """Drop states that lie close together, far from the end."""
     if len(kept) <= _ALL:
         return
