@@ -310,6 +310,21 @@ def test_a_suffix_ranks_the_candidates(batcher: Batcher) -> None:
     assert [completion.text for completion in answer.completions] == [one for one in best if one]
 
 
+def test_ranking_many_candidates_holds_up_nobody(batcher: Batcher) -> None:
+    many = SamplingOptions(n=90, max_tokens=120, seed=6, temperature=1.5)
+    ticket = batcher.submit(Request("the cat", many, "sat. " * 100_000, seconds=SOON))
+    while not batcher._ranking:
+        time.sleep(0.001)
+    short = SamplingOptions(max_tokens=2, seed=1)
+    assert batcher.submit(Request("the", short)).result(SOON).ended == "done"
+    late = batcher.submit(Request("the cat", many, "sat. ", seconds=0.0)).result(SOON)
+    assert (late.ended, late.order) == ("deadline", None)
+    ticket.cancel()
+    answer = ticket.result(SOON)
+    assert (answer.ended, answer.order, len(answer.samples)) == ("cancelled", None, 90)
+    assert batcher.load == 0
+
+
 def test_the_unknown_token_is_never_written_and_unknown_characters_are_noted() -> None:
     batcher = made("word")
     options = SamplingOptions(n=4, max_tokens=12, temperature=2.0, seed=1)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from gatewise.complete.cache import MOST_BYTES, Known, StateCache, thin
 from gatewise.complete.columns import Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
+from gatewise.complete.ranking import PIECE, ranking
 from gatewise.complete.requests import (
     CANCELLED,
     DEADLINE,
@@ -62,8 +62,6 @@ _HELD = 128
 """States of one text that is being read: more are thinned out."""
 _PATIENCE = 0.1
 """Seconds after which what waits goes before what came last."""
-_RANKED = 64
-"""Tokens of a suffix that rank the candidates."""
 
 
 class Batcher:
@@ -99,6 +97,7 @@ class Batcher:
         self._reading: list[Job] = []
         self._ready: list[Job] = []
         self._writing: list[Job] = []
+        self._ranking: list[Job] = []
         self._wake = threading.Condition()
         self._closing = self._abandoned = False
         self._process = os.getpid()
@@ -141,8 +140,8 @@ class Batcher:
         return ticket
 
     @property
-    def _jobs(self) -> tuple[list[Job], list[Job], list[Job]]:
-        return self._reading, self._ready, self._writing
+    def _jobs(self) -> tuple[list[Job], ...]:
+        return self._reading, self._ready, self._writing, self._ranking
 
     @property
     def load(self) -> int:
@@ -214,6 +213,7 @@ class Batcher:
         self._begin_ready()
         if self._writing:
             self._write_on()
+        self._rank()
 
     def _guarded(self, job: Job, act: Callable[[Job], None]) -> None:
         """Let one request's failure end that request alone."""
@@ -401,8 +401,28 @@ class Batcher:
     def _take(self, job: Job, parts: list[tuple[list[int], Drawn]]) -> None:
         """Take down what was drawn; the job ends with its last sample."""
         self.counts.written += job.take(parts)
-        if not job.active:
-            self._finish(job, DONE)
+        if job.active:
+            return
+        if not job.ticket.request.suffix:
+            return self._finish(job, DONE)
+        self._writing.remove(job)
+        job.ranking = ranking(job, self._columns, self.tokenizer)
+        self._ranking.append(job)
+
+    def _rank(self) -> None:
+        """Some pieces of the ordering by suffixes, in turn."""
+        for _ in range((_READ if self._reading or self._writing else _ALONE) // PIECE):
+            if not self._ranking:
+                return
+            job = self._ranking[0]
+            self._guarded(job, self._rank_on)
+            if job in self._ranking:
+                self._ranking.append(self._ranking.pop(0))
+
+    def _rank_on(self, job: Job) -> None:
+        for _ in job.ranking:
+            return
+        self._finish(job, DONE)
 
     # --- ending ----------------------------------------------------------------------------------
 
@@ -411,25 +431,7 @@ class Batcher:
         for jobs in self._jobs:
             if job in jobs:
                 jobs.remove(job)
-        order = None
-        if error is None and ended == DONE and job.samples and job.ticket.request.suffix:
-            try:
-                order = self._ranked(job)
-            except Exception as found:
-                error = found
-        job.ticket.end(job.answer(ended, error, order))
-
-    def _ranked(self, job: Job) -> tuple[int, ...]:
-        """The samples' numbers, those first after which the suffix is most probable."""
-        assert job.known is not None
-        assert job.state is not None
-        scores = []
-        for sample in job.samples:
-            own = len(self.tokenizer.encode(sample.text))
-            tail = self.tokenizer.encode(sample.text + job.ticket.request.suffix)
-            ids = np.concatenate((job.known.ids[-1:], tail[: own + _RANKED]))
-            scores.append(self._columns.score(job.state, ids, job.known.total - 1))
-        return tuple(sorted(range(len(scores)), key=lambda k: -scores[k]))
+        job.ticket.end(job.answer(ended, error))
 
 
 _NOTED = 2_000

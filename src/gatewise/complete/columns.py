@@ -81,11 +81,13 @@ class Columns:
         return session.memory[0].clone()
 
     @forks.alive()
-    def score(self, state: Tensor, ids: NDArray[Any], position: int) -> float:
-        """Log-probability in nats of all but the first of the tokens, each given those before."""
+    def score(self, state: Tensor, ids: NDArray[Any], position: int) -> tuple[float, Tensor]:
+        """Log-probability in nats of all but the first of the tokens, each given those before, and the state before
+        the last.
+        """
         session, line = self._placed(state, position), _column(ids)
         nats = session.push(line[:-1])[:, 0].log_softmax(-1)
-        return float(nats.gather(1, line[1:]).double().sum())
+        return float(nats.gather(1, line[1:]).double().sum()), session.memory[0].clone()
 
     @forks.alive()
     def step(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -50,6 +51,7 @@ class Job:
         samples: all of them.
         active: those that are still written, with a state in `memory` (n, R) each.
         times: when it was taken up, and when it was read.
+        ranking: a piece of the work of ordering the samples at each `next`; the order is then in `order`.
     """
 
     ticket: Ticket
@@ -65,6 +67,8 @@ class Job:
     drawings: list[Drawing] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    ranking: Iterator[None] = field(default_factory=lambda: iter(()))
+    order: tuple[int, ...] | None = None
 
     @property
     def left(self) -> int:
@@ -175,7 +179,6 @@ class Job:
         self,
         ended: str,
         error: Exception | None = None,
-        order: tuple[int, ...] | None = None,
     ) -> Answer:
         """What there is."""
         marks = [self.ticket.born, *self.times, time.monotonic()]
@@ -194,7 +197,7 @@ class Job:
             self.seed,
             self.notes,
             error,
-            order,
+            self.order,
         )
 
 
