@@ -172,6 +172,8 @@ def test_two_who_go_on_from_one_text_at_once(tokenizer: Any) -> None:
     for known, text in ((one, CORPUS + "cat"), (other, CORPUS + "name")):
         whole = tokenizer.encode(text)
         cache.keep(known, {len(whole) - 1: state_of(whole[:-1])})
+    for text in (CORPUS + "cat", CORPUS + "name"):  # neither is lost
+        assert cache.find(text).position == len(tokenizer.encode(text)) - 1
     for text in (CORPUS + "cats", CORPUS + "names", CORPUS):
         read(cache, tokenizer, text)
 

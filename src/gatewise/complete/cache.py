@@ -158,8 +158,9 @@ class StateCache:
             states: tokens of the whole text that were read -> the state then, (R,).
         """
         document, (characters, tokens) = known._from, known._common
-        if document is not None and id(document) not in self._used:
-            document = None  # forgotten meanwhile
+        if document is not None and id(document) not in self._used:  # forgotten, or gone on with
+            known = self.find(known.text)
+            document, (characters, tokens) = known._from, known._common
         if not states and (document is None or not known.position):
             return  # a text without a state is of no use
         if document is not None and known.text.startswith(document.text):
@@ -168,15 +169,13 @@ class StateCache:
             kept = {p: s for p, s in document.kept.items() if p <= known.position} | states
             ends = [one for one in document.ends if one[0] <= characters]
             new = _Document(known.text, document.ids, ends + known._ends, kept)
-        elif document is not None and tokens <= document.ids.size:
+        elif document is not None:
             ids = document.ids.copy(tokens)
             ids.cut(tokens, known._tail)
             kept = {p: s for p, s in document.kept.items() if p <= known.position} | states
             ends = [one for one in document.ends if one[0] <= characters]
             new = _Document(known.text, ids, ends + known._ends, kept)
         else:
-            if known.position:
-                return  # what it went on from is gone
             new = _Document(known.text, _Growing(known.ids), known._ends, dict(states))
         thin(new.kept, known.total)
         self._remember(new)
