@@ -171,6 +171,20 @@ def test_a_deadline_is_kept(batcher: Batcher) -> None:
     assert 0.05 <= time.monotonic() - begin < 5
 
 
+def test_a_small_edit_does_not_wait_for_long_texts() -> None:
+    batcher, options = made(), SamplingOptions(max_tokens=1, seed=1)
+    batcher.submit(Request(TEXT[:900], options)).result(SOON)
+    long = [batcher.submit(Request(f"{k} {TEXT * 30}", options)) for k in range(8)]
+    while time.monotonic() - long[-1].born < 0.15:  # all have waited too long
+        time.sleep(0.01)
+    assert batcher.load > 3
+    edits = [batcher.submit(Request(TEXT[:900] + "def read"[:k], options)) for k in (1, 3, 8)]
+    assert {ticket.result(SOON).ended for ticket in edits} == {"done"}
+    assert sum(ticket._ended.is_set() for ticket in long) < 8
+    assert {ticket.result(SOON).ended for ticket in long} == {"done"}
+    batcher.close()
+
+
 def test_too_many_are_refused_and_the_others_answered() -> None:
     batcher = made(waiting=3)
     long = SamplingOptions(max_tokens=1_000_000)

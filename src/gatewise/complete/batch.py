@@ -19,11 +19,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gatewise.complete.cache import MOST_BYTES, Known, StateCache, thin
-from gatewise.complete.columns import Columns, Drawn
+from gatewise.complete.cache import MOST_BYTES, Known, StateCache
+from gatewise.complete.columns import COLUMNS, Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
 from gatewise.complete.ranking import PIECE, ranking
+from gatewise.complete.reading import ALONE, READ, Reader
 from gatewise.complete.requests import (
     CANCELLED,
     DEADLINE,
@@ -46,22 +47,10 @@ from gatewise.text.base import Tokenizer
 
 WAITING = 256
 """Requests that may wait or be in work; more are refused."""
-COLUMNS = 96
-"""Samples that are written side by side."""
-_READ = 128
-"""Tokens of a text that are read between two steps of the others."""
-_ALONE = 1024
-"""The same where nobody writes."""
 _STEPS = 8
 """Steps of a call at most: so long those wait who come meanwhile."""
 _BLOCK = 768
 """Tokens of a call at most, about, for the same reason."""
-_KEEP = 256
-"""Tokens between states that are kept while a long text is read."""
-_HELD = 128
-"""States of one text that is being read: more are thinned out."""
-_PATIENCE = 0.1
-"""Seconds after which what waits goes before what came last."""
 
 
 class Batcher:
@@ -91,10 +80,13 @@ class Batcher:
         self.model, self.tokenizer = model, tokenizer
         self.cache, self.counts = StateCache(tokenizer, cache_bytes), Counts()
         self._columns, self._waiting = Columns(model, control), waiting
+        self._reader = Reader(
+            self._columns, self.counts, self._look_up, self._read_through, self._guarded
+        )
+        self._reading = self._reader.jobs
         self._unknown = () if tokenizer.unknown_id is None else (tokenizer.unknown_id,)
         self._offsets: dict[object, Tensor | None] = {}
         self._new: deque[Ticket] = deque()
-        self._reading: list[Job] = []
         self._ready: list[Job] = []
         self._writing: list[Job] = []
         self._ranking: list[Job] = []
@@ -209,7 +201,8 @@ class Batcher:
     def _turn(self) -> None:
         self._drop_ended()
         if self._reading:
-            self._read()
+            busy = self._ready or self._writing or self._ranking
+            self._reader.turn(READ if busy else ALONE, lambda: bool(self._new))
         self._begin_ready()
         if self._writing:
             self._write_on()
@@ -237,57 +230,6 @@ class Batcher:
                 self._finish(job, DEADLINE)
 
     # --- reading ---------------------------------------------------------------------------------
-
-    def _next_to_read(self) -> Job | None:
-        """What was asked last, unless something waits too long."""
-        if not self._reading:
-            return None
-        oldest = min(self._reading, key=lambda job: job.ticket.born)
-        if time.monotonic() - oldest.ticket.born > _PATIENCE:
-            return oldest
-        return max(self._reading, key=lambda job: job.ticket.born)
-
-    def _read(self) -> None:
-        """Some tokens of the texts that are not yet read: those that miss one token all together, then the others."""
-        for job in [job for job in self._reading if job.known is None]:
-            self._guarded(job, self._look_up)
-        short = [job for job in self._reading if job.left == 1][:COLUMNS]
-        if short:
-            states = [job.state for job in short if job.state is not None]
-            tokens = [int(job.known.ids[job.done]) for job in short if job.known is not None]
-            places = [job.known.position + job.done for job in short if job.known is not None]
-            after = self._columns.step(states, tokens, places).unbind()
-            for job, state in zip(short, after, strict=True):
-                self._note_read(
-                    job, state.clone(), 1
-                )  # a row of its own: the others are not to be kept for it
-        for job in [job for job in self._reading if not job.left]:
-            self._guarded(job, self._read_through)
-        budget = _READ if self._writing or self._ready else _ALONE
-        while budget > 0 and (next_one := self._next_to_read()) is not None:
-            size = min(next_one.left, budget, _KEEP)
-            budget -= size
-            self._guarded(next_one, partial(self._read_on, size=size))
-
-    def _read_on(self, job: Job, size: int) -> None:
-        """A piece of a text."""
-        assert job.known is not None
-        assert job.state is not None
-        ids = job.known.ids[job.done : job.done + size]
-        state = self._columns.feed(job.state, ids, job.known.position + job.done)
-        self._note_read(job, state, size)
-        if not job.left:
-            self._read_through(job)
-
-    def _note_read(self, job: Job, state: Tensor, size: int) -> None:
-        assert job.known is not None
-        job.state = state
-        job.done += size
-        place = job.known.position + job.done
-        job.states[place] = state
-        if len(job.states) > _HELD:
-            thin(job.states, place)
-        self.counts.read += size
 
     def _look_up(self, job: Job) -> None:
         request = job.ticket.request
@@ -411,7 +353,7 @@ class Batcher:
 
     def _rank(self) -> None:
         """Some pieces of the ordering by suffixes, in turn."""
-        for _ in range((_READ if self._reading or self._writing else _ALONE) // PIECE):
+        for _ in range((READ if self._reading or self._writing else ALONE) // PIECE):
             if not self._ranking:
                 return
             job = self._ranking[0]

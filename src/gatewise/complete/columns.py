@@ -22,6 +22,9 @@ from gatewise.step.drawing import Drawing
 from gatewise.step.generation import StepLanguageModel
 from gatewise.step.tokens import TokenSession
 
+COLUMNS = 96
+"""That go side by side at most: more are no quicker together, and each takes a row of scores."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
