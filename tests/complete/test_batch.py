@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,35 @@ def test_a_small_edit_does_not_wait_for_long_texts() -> None:
     assert sum(ticket._ended.is_set() for ticket in long) < 8
     assert {ticket.result(SOON).ended for ticket in long} == {"done"}
     batcher.close()
+
+
+def test_more_samples_than_columns_are_written_one_after_the_other() -> None:
+    batcher, single = made(), made()
+    many = SamplingOptions(n=250, max_tokens=9, seed=4, stop="a")
+    answer = batcher.submit(Request("the ", many)).result(SOON)
+    first = single.submit(Request("the ", replace(many, n=5))).result(SOON)
+    assert answer.samples[:5] == first.samples
+    for n in (96, 120, 300):
+        found = single.submit(Request("the ", replace(many, n=n))).result(SOON).samples
+        assert found[:250] == answer.samples[:n]
+    assert max(batcher._columns._sessions) <= 96 >= max(single._columns._sessions)
+    batcher.close()
+    single.close()
+
+
+def test_long_answers_do_not_keep_others_waiting(batcher: Batcher) -> None:
+    options = SamplingOptions(n=40, max_tokens=100_000_000, seed=1)
+    long = [batcher.submit(Request("the ", options)) for _ in range(5)]
+    short = replace(options, n=96, max_tokens=3)
+    assert batcher.submit(Request("the ", short)).result(SOON).ended == "done"
+    for ticket in long:
+        ticket.cancel()
+    answers = [ticket.result(SOON) for ticket in long]
+    assert all(answer.written > 0 for answer in answers)
+    texts = [answer.samples[3].text for answer in answers]
+    least = min(texts, key=len)
+    assert least
+    assert all(text.startswith(least) for text in texts)  # though each was interrupted
 
 
 def test_too_many_are_refused_and_the_others_answered() -> None:

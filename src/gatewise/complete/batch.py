@@ -24,7 +24,7 @@ from gatewise.complete.columns import COLUMNS, Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
 from gatewise.complete.ranking import PIECE, ranking
-from gatewise.complete.reading import ALONE, READ, Reader
+from gatewise.complete.reading import ALONE, PATIENCE, READ, Reader
 from gatewise.complete.requests import (
     CANCELLED,
     DEADLINE,
@@ -250,6 +250,7 @@ class Batcher:
         self._keep(job)
         job.times.append(time.monotonic())
         if job.options.max_tokens:
+            job.since = job.times[-1]
             self._ready.append(job)
         else:
             self._finish(job, DONE)
@@ -260,14 +261,30 @@ class Batcher:
             self.cache.keep(job.known, job.states)
 
     def _begin_ready(self) -> None:
-        """Begin to write, first come, first served, as long as there is room."""
-        while self._ready:
-            writing = sum(len(job.active) for job in self._writing)
-            if self._writing and writing + self._ready[0].options.n > COLUMNS:
-                return
+        """Begin to write, or go on, first come, first served, as long as there is room."""
+        while self._ready and self._room_for(self._ready[0]):
             job = self._ready.pop(0)
+            job.since = time.monotonic()
             self._writing.append(job)
-            self._guarded(job, self._begin)
+            if not job.samples:
+                self._guarded(job, self._begin)
+
+    def _room_for(self, first: Job) -> bool:
+        """Whether there is room; who has written for long makes some for who has waited for long, and waits in turn."""
+        over = sum(job.width for job in self._writing) + first.width - COLUMNS
+        late = time.monotonic() - PATIENCE
+        if over <= 0:
+            return True
+        old = sorted((job for job in self._writing if job.since < late), key=lambda job: job.since)
+        if first.since > late or sum(job.width for job in old) < over:
+            return False
+        while over > 0:
+            job = old.pop(0)
+            over -= job.width
+            self._writing.remove(job)
+            job.since = time.monotonic()
+            self._ready.append(job)
+        return True
 
     def _begin(self, job: Job) -> None:
         """All samples at the end of the text."""
@@ -322,7 +339,7 @@ class Batcher:
     def _write_on(self) -> None:
         """A few steps of all samples, those that are drawn alike together."""
         total = sum(len(job.active) for job in self._writing)
-        left = max(job.options.max_tokens - len(job.active[0].ids) for job in self._writing)
+        left = max(job.most_left for job in self._writing)
         steps = min(max(2, _BLOCK // total), _STEPS, left)
         groups: dict[object, list[tuple[Job, list[int]]]] = {}
         for job in self._writing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gatewise.complete.cache import Known
-from gatewise.complete.columns import Drawn, Rows
+from gatewise.complete.columns import COLUMNS, Drawn, Rows
 from gatewise.complete.completer import Completion
 from gatewise.complete.requests import Answer, Ticket
 from gatewise.errors import DivergedError
@@ -49,7 +50,9 @@ class Job:
         done: tokens of `known.ids` that were read.
         states: kept on the way.
         samples: all of them.
-        active: those that are still written, with a state in `memory` (n, R) each.
+        active: those that are written now, with a state in `memory` (n, R) each.
+        rest: those that have not begun.
+        since: when it came to where it is.
         times: when it was taken up, and when it was read.
         ranking: a piece of the work of ordering the samples at each `next`; the order is then in `order`.
     """
@@ -63,7 +66,9 @@ class Job:
     states: dict[int, Tensor] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     active: list[Sample] = field(default_factory=list)
+    rest: deque[Sample] = field(default_factory=deque)
     memory: Tensor | None = None
+    since: float = 0.0
     drawings: list[Drawing] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
@@ -86,8 +91,27 @@ class Job:
         """From the text's end on: all samples, and how each is drawn."""
         assert self.state is not None
         self.samples, self.drawings = samples, drawings
-        self.active = list(samples)
-        self.memory = self.state.expand(len(samples), -1)
+        self.active, self.rest = [], deque(samples)
+        self._fill()
+
+    @property
+    def width(self) -> int:
+        """Columns that it takes."""
+        return len(self.active) if self.samples else min(self.options.n, COLUMNS)
+
+    @property
+    def most_left(self) -> int:
+        """Tokens that its samples may still have, the most."""
+        return self.options.max_tokens - min(len(sample.ids) for sample in self.active)
+
+    def _fill(self) -> None:
+        """Let samples begin in the columns that are free."""
+        assert self.state is not None
+        count = min(COLUMNS - len(self.active), len(self.rest))
+        if count > 0:
+            fresh = self.state.expand(count, -1)
+            self.memory = fresh if self.memory is None else torch.cat((self.memory, fresh))
+            self.active += [self.rest.popleft() for _ in range(count)]
 
     def rows(self, places: list[int]) -> Rows:
         """Some of the samples that are still written, as the model sees them."""
@@ -135,6 +159,7 @@ class Job:
         kept.sort(key=lambda one: one[0])
         self.active = [self.active[place] for place, _ in kept]
         self.memory = torch.stack([state for _, state in kept]) if kept else None
+        self._fill()
         return written
 
     def extend(self, sample: Sample, token: int, logprob: float) -> None:
