@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise.complete import Batcher, BusyError, Completer, Request
+from gatewise.complete import Batcher, BusyError, Completer, Request, reading
 from gatewise.errors import DivergedError, GatewiseError, OptionError
 from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
@@ -172,13 +172,11 @@ def test_a_deadline_is_kept(batcher: Batcher) -> None:
     assert 0.05 <= time.monotonic() - begin < 5
 
 
-def test_a_small_edit_does_not_wait_for_long_texts() -> None:
+def test_a_small_edit_does_not_wait_for_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PATIENCE", 0.0)  # all have waited too long
     batcher, options = made(), SamplingOptions(max_tokens=1, seed=1)
     batcher.submit(Request(TEXT[:900], options)).result(SOON)
     long = [batcher.submit(Request(f"{k} {TEXT * 30}", options)) for k in range(8)]
-    while time.monotonic() - long[-1].born < 0.15:  # all have waited too long
-        time.sleep(0.01)
-    assert batcher.load > 3
     edits = [batcher.submit(Request(TEXT[:900] + "def read"[:k], options)) for k in (1, 3, 8)]
     assert {ticket.result(SOON).ended for ticket in edits} == {"done"}
     assert sum(ticket._ended.is_set() for ticket in long) < 8
@@ -202,13 +200,14 @@ def test_more_samples_than_columns_are_written_one_after_the_other() -> None:
 
 def test_long_answers_do_not_keep_others_waiting(batcher: Batcher) -> None:
     options = SamplingOptions(n=40, max_tokens=100_000_000, seed=1)
-    long = [batcher.submit(Request("the ", options)) for _ in range(5)]
+    begun = [threading.Event() for _ in range(5)]
+    long = [batcher.submit(Request("the ", options), lambda *_, b=b: b.set()) for b in begun]  # type: ignore[misc]
     short = replace(options, n=96, max_tokens=3)
     assert batcher.submit(Request("the ", short)).result(SOON).ended == "done"
+    assert all(event.wait(SOON) for event in begun)
     for ticket in long:
         ticket.cancel()
     answers = [ticket.result(SOON) for ticket in long]
-    assert all(answer.written > 0 for answer in answers)
     texts = [answer.samples[3].text for answer in answers]
     least = min(texts, key=len)
     assert least
@@ -379,6 +378,54 @@ def test_the_unknown_token_is_never_written_and_unknown_characters_are_noted() -
     batcher.close()
 
 
+def test_a_word_that_is_cut_where_notes_begin_is_not_noted() -> None:
+    batcher, options = made("word"), SamplingOptions(max_tokens=1, seed=1)
+    for size in range(1_990, 2_004):
+        answer = batcher.submit(
+            Request("names " + "the " * 2 + "c" * (size % 7) + " " * size, options)
+        )
+        assert not any("ames" in note for note in answer.result(SOON).notes)
+        answer = batcher.submit(Request("read_all(self, " * 150 + " " * (size % 15), options))
+        assert answer.result(SOON).notes == ()
+    batcher.close()
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe"])
+def test_whatever_the_text_it_writes_what_a_completer_writes(kind: str) -> None:
+    batcher = made(kind, "float32")
+    completer = Completer(batcher.model, batcher.tokenizer)
+    settings = {"n": 3, "max_tokens": 9, "seed": 3, "stop": ["sat", "n "], "max_characters": 12}
+    texts = [
+        "",
+        " ",
+        "\n",
+        "  \t\n ",
+        "the ",
+        "the c",
+        "a\r\n",
+        "\ud83d",
+        "\ud83d\ude00",
+        "é",
+        "\x00",
+        "the\u3000",
+    ]
+    for prefix in (*texts, TEXT[:90] + " " * 90, "=" * 200, TEXT[:200] + "\n"):
+        options = SamplingOptions(**settings, confidence=0.02)  # type: ignore[arg-type]
+        for _ in range(2):  # cold, and known
+            answer = batcher.submit(Request(prefix, options)).result(SOON)
+            expected = completer.start(prefix, options)
+            for one, other in zip(answer.samples, expected.run(), strict=True):
+                assert (one.text, one.tokens, one.finish_reason) == (
+                    other.text,
+                    other.tokens,
+                    other.finish_reason,
+                )
+            assert list(answer.notes) == expected.notes
+            known = batcher.cache.find(prefix)
+            assert known.last.tolist() == batcher.tokenizer.encode(prefix)[-8:].tolist()
+    batcher.close()
+
+
 def test_controls_act_on_all() -> None:
     control = Control.off("o")
     steered, plain = made(control=control), made()
@@ -394,6 +441,12 @@ def test_controls_act_on_all() -> None:
 def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(OptionError, match="temperatures: expected 2"):
         Request("a", SamplingOptions(n=2), temperatures=[0.5])
+    batcher = made()
+    for _ in range(2):
+        with pytest.raises(OptionError, match="stop_ids: expected ids below"):
+            batcher.submit(Request("a", SamplingOptions(stop_ids=[100_000]))).result(SOON)
+        assert batcher.submit(Request("a", SamplingOptions(max_tokens=1))).result(SOON).written == 1
+    batcher.close()
     with pytest.raises(OptionError, match="repetition_penalty"):
         Request("a", SamplingOptions(repetition_penalty=1.2))
     for wrong in (float("nan"), -1.0, "5", True):

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gatewise.complete.cache import MOST_BYTES, Known, StateCache
+from gatewise.complete.cache import MOST_BYTES, StateCache
 from gatewise.complete.columns import COLUMNS, Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
@@ -37,9 +37,8 @@ from gatewise.complete.requests import (
 )
 from gatewise.errors import GatewiseError
 from gatewise.generate import SamplingOptions, first_input
-from gatewise.generate.choose import mix, offsets
+from gatewise.generate.choose import check_ids, mix, offsets
 from gatewise.generate.endings import Writer
-from gatewise.generate.sampling import BEFORE
 from gatewise.probe import Control
 from gatewise.step.drawing import Drawing
 from gatewise.step.generation import StepLanguageModel
@@ -233,11 +232,12 @@ class Batcher:
 
     def _look_up(self, job: Job) -> None:
         request = job.ticket.request
-        job.notes = tuple(notes_of(self.tokenizer, request.prefix[-_NOTED:]))
+        begin = self.tokenizer.cut(request.prefix[: max(0, len(request.prefix) - _NOTED)])
+        job.notes = tuple(notes_of(self.tokenizer, request.prefix[begin:]))
         known = self.cache.find(request.prefix)
         if not known.total:
             ids = first_input(self.model, self.tokenizer, self._allowed(job))
-            known = replace(known, ids=ids, total=len(ids))
+            known = replace(known, ids=ids, total=len(ids), last=ids)
         job.known = known
         job.state = self._columns.start if known.state is None else known.state
         self.counts.known += known.position
@@ -290,7 +290,7 @@ class Batcher:
         """All samples at the end of the text."""
         assert job.known is not None
         assert job.state is not None
-        last, before = int(job.known.ids[-1]), self._last_tokens(job.known)
+        last, before = int(job.known.ids[-1]), job.known.last.tolist()
         prefix = job.ticket.request.prefix
         trim = self.tokenizer.kind == "word" and prefix[-1:].isspace()
         samples = [
@@ -302,13 +302,6 @@ class Batcher:
     def _writer(self, options: SamplingOptions, before: list[int]) -> Writer:
         return Writer(self.tokenizer.decoder(), options, before)
 
-    def _last_tokens(self, known: Known) -> list[int]:
-        """The last tokens of the text: a decoder may need them."""
-        ids = known.ids
-        if len(ids) < BEFORE:  # the rest is in the text
-            ids = self.tokenizer.encode(known.text[-8 * BEFORE :]) if known.text else ids
-        return [int(one) for one in ids[-BEFORE:]]
-
     def _allowed(self, job: Job) -> SamplingOptions:
         """The options, with the unknown token banned and the seed that is used."""
         banned = tuple(dict.fromkeys((*job.options.banned, *self._unknown)))
@@ -316,14 +309,13 @@ class Batcher:
 
     def _drawings(self, job: Job) -> list[Drawing]:
         """How each sample is drawn."""
-        options = job.options
+        options, vocab_size = job.options, self.model.vocab_size
+        check_ids(options, vocab_size)  # all of them: the stop ids are not part of the key
         key = (options.banned, tuple(sorted(options.bias.items())))
         if key not in self._offsets:
             if len(self._offsets) > 64:
                 self._offsets.clear()
-            self._offsets[key] = offsets(
-                self._allowed(job), self.model.vocab_size, torch.device("cpu")
-            )
+            self._offsets[key] = offsets(self._allowed(job), vocab_size, torch.device("cpu"))
         temperatures = job.ticket.request.temperatures or [options.temperature] * options.n
         return [
             Drawing(

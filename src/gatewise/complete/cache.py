@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
+from gatewise.generate.sampling import BEFORE
 from gatewise.text.base import Tokenizer
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -99,6 +100,7 @@ class Known:
         position: tokens of it that the state has read.
         state: after those, (R,); None: nothing is known, position is 0.
         total: tokens of the whole text.
+        last: the last `BEFORE` of them, or all: a decoder may need them.
     """
 
     text: str
@@ -106,6 +108,7 @@ class Known:
     position: int
     state: Tensor | None
     total: int
+    last: Array
     _from: _Document | None
     _common: tuple[int, int]
     _tail: Array
@@ -148,7 +151,12 @@ class StateCache:
         else:
             assert document is not None
             left = np.concatenate((document.ids[position:tokens], tail))
-        return Known(text, left, position, state, total, document, (characters, tokens), tail, ends)
+        last = tail[-BEFORE:]
+        if document is not None and len(last) < BEFORE:
+            begin = max(0, tokens - BEFORE + len(last))
+            last = np.concatenate((document.ids[begin:tokens], last))
+        place = characters, tokens
+        return Known(text, left, position, state, total, last, document, place, tail, ends)
 
     def keep(self, known: Known, states: dict[int, Tensor]) -> None:
         """Note the states of a text that was found and then read.

@@ -173,22 +173,24 @@ class Job:
                 "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
             )
         if self.options.doubts(logprob, len(sample.ids)):
-            sample.reason = "stop"
-            self._say(sample, sample.writer.flush())
+            self._close(sample, "stop")
             return
         sample.token = token
         sample.ids.append(token)
         sample.logprob += logprob
         if token in self.options.stop_ids:
-            sample.reason = "stop"
-            self._say(sample, sample.writer.flush())
+            self._close(sample, "stop")
             return
         self._say(sample, sample.writer.push(token))
         if sample.writer.done:
             sample.reason = sample.writer.reason
         elif len(sample.ids) >= self.options.max_tokens:
-            self._say(sample, sample.writer.flush())
-            sample.reason = sample.writer.reason or "length"
+            self._close(sample, "length")
+
+    def _close(self, sample: Sample, reason: str) -> None:
+        """End a sample with what was held back, which may have met one more rule."""
+        self._say(sample, sample.writer.flush())
+        sample.reason = sample.writer.reason or reason
 
     def _say(self, sample: Sample, text: str) -> None:
         """Pass a piece on, without the space that the prompt already ends in."""
