@@ -165,6 +165,31 @@ def test_what_texts_and_states_take_is_counted_whole() -> None:
     assert tracked + len(cache) * 4 * row <= cache.nbytes  # torch's own memory is not traced
 
 
+def test_each_of_many_whose_texts_begin_alike_finds_its_own(tokenizer: Any) -> None:
+    cache, header = StateCache(tokenizer), "from __future__ import annotations\n\n"
+    texts = [header + f"{k} " + CORPUS * 4 for k in range(100)]
+    for text in texts:
+        read(cache, tokenizer, text)
+    for text in texts:
+        longer = text + "cat"
+        assert len(tokenizer.encode(longer)) - read(cache, tokenizer, longer) <= 4
+    assert len(cache) == 100
+    for text in texts:
+        assert read(cache, tokenizer, text[:-5]) > 0
+    held = {id(document) for bucket in cache._buckets.values() for document in bucket.values()}
+    assert held == set(cache._used)
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_a_long_word_does_not_keep_what_follows_from_being_cut(kind: str) -> None:
+    tokenizer = build_tokenizer(kind, [CORPUS * 20], vocab_size=300 if kind == "bpe" else None)
+    cache, text = StateCache(tokenizer), "cat " + "x" * 3000 + " " + CORPUS * 100
+    read(cache, tokenizer, text, every=64)
+    (document,) = cache._used.values()
+    assert len(document.ends) > 20
+    assert tokenizer.encode(text).tolist() == document.ids[:].tolist()
+
+
 def test_two_who_go_on_from_one_text_at_once(tokenizer: Any) -> None:
     cache = StateCache(tokenizer)
     read(cache, tokenizer, CORPUS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,10 +24,12 @@ from gatewise.text.base import Tokenizer
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 MOST_BYTES = 256 << 20
-_HEAD = 16
-"""Characters by which texts are sorted into buckets."""
+_HEADS = (16, 256, 4096)
+"""Characters by which texts are sorted into buckets: many texts begin alike, few go on so."""
 _TRIED = 32
-"""Texts of a bucket that are compared."""
+"""Texts that are compared, those of the longest common head first."""
+_NEAR = 1
+"""Characters and tokens that a document may lack of a text: no better one is sought then."""
 _SPARSE = 8
 """States that are kept of a text: those at distance d from its end lie at least d / 8 apart."""
 _ALL = 12
@@ -75,19 +78,22 @@ class _Document:
         ids: of the text.
         ends: (characters, tokens) at places where it may be cut, ascending.
         kept: tokens that were read -> the state then, (R,).
+        heads: beginnings by which it is found.
     """
 
     text: str
     ids: _Growing
     ends: list[tuple[int, int]]
     kept: dict[int, Tensor]
+    heads: tuple[str, ...] = ()
     nbytes: int = 0
 
     def weigh(self) -> None:
         """Note what it takes."""
         states = sum(state.nbytes + _OF_A_STATE for state in self.kept.values())
         ends = _OF_AN_END * len(self.ends)
-        self.nbytes = _OF_A_TEXT + sys.getsizeof(self.text) + self.ids.nbytes + ends + states
+        texts = sum(map(sys.getsizeof, (self.text, *self.heads)))
+        self.nbytes = _OF_A_TEXT + texts + self.ids.nbytes + ends + states
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +132,7 @@ class StateCache:
     def __init__(self, tokenizer: Tokenizer, most_bytes: int = MOST_BYTES) -> None:
         self._tokenizer, self._most = tokenizer, most_bytes
         self._dense = tokenizer.kind == "char"
-        self._buckets: dict[str, list[_Document]] = {}
+        self._buckets: dict[str, dict[int, _Document]] = {}
         self._used: OrderedDict[int, _Document] = OrderedDict()
         self.nbytes = 0
 
@@ -200,14 +206,27 @@ class StateCache:
         """The document with the latest state that may serve, and the length of the common beginning."""
         best: tuple[int, int] = (-1, 0)
         found: _Document | None = None
-        for document in self._buckets.get(text[:_HEAD], ())[: -_TRIED - 1 : -1]:
+        for document in self._beginning_alike(text):
             common = common_characters(text, document.text)
             characters, tokens = self._place(document, text, common)
             most = tokens + common - characters  # no token has less than a character
             latest = max((p for p in document.kept if p <= most), default=0)
             if (latest, common) > best:
                 best, found = (latest, common), document
+            if common + _NEAR >= len(text) and latest + _NEAR >= most:
+                break
         return found, best[1]
+
+    def _beginning_alike(self, text: str) -> Iterator[_Document]:
+        """Some documents, of those that are alike for longest the newest first."""
+        tried: set[int] = set()
+        for head in reversed(_heads(text)):
+            for number, document in reversed(self._buckets.get(head, {}).items()):
+                if number not in tried:
+                    tried.add(number)
+                    yield document
+                if len(tried) == _TRIED:
+                    return
 
     def _place(self, document: _Document, text: str, common: int) -> tuple[int, int]:
         """(characters, tokens) of the last place within the common beginning at which it may be cut."""
@@ -226,7 +245,10 @@ class StateCache:
         parts, ends, done = [], [], 0
         while len(text) - done > _PIECE:
             size = self._tokenizer.cut(text[done : done + _PIECE])
-            if not size:  # one long word: it stays whole
+            reach = _PIECE
+            while not size and (reach := 2 * reach) < len(text) - done:  # a long word stays whole
+                size = self._tokenizer.cut(text[done : done + reach])
+            if not size:
                 break
             parts.append(self._tokenizer.encode(text[done : done + size]))
             done += size
@@ -244,10 +266,12 @@ class StateCache:
     # --- memory ----------------------------------------------------------------------------------
 
     def _remember(self, document: _Document) -> None:
-        for old in list(self._buckets.get(document.text[:_HEAD], ())):
+        document.heads = _heads(document.text)
+        for old in list(self._buckets.get(document.heads[-1], {}).values()):
             if old.text == document.text:
                 self._forget(old)
-        self._buckets.setdefault(document.text[:_HEAD], []).append(document)
+        for head in document.heads:
+            self._buckets.setdefault(head, {})[id(document)] = document
         self._used[id(document)] = document
         document.weigh()
         self.nbytes += document.nbytes
@@ -257,15 +281,20 @@ class StateCache:
     def _forget(self, document: _Document) -> None:
         self._used.pop(id(document))
         self.nbytes -= document.nbytes
-        key = document.text[:_HEAD]
-        bucket = self._buckets[key]
-        bucket.remove(document)
-        if not bucket:
-            del self._buckets[key]
+        for head in document.heads:
+            bucket = self._buckets[head]
+            del bucket[id(document)]
+            if not bucket:
+                del self._buckets[head]
 
 
 _PIECE = 256
 """Characters between places at which a text may be cut."""
+
+
+def _heads(text: str) -> tuple[str, ...]:
+    """Its beginnings, the short one first."""
+    return (text[: _HEADS[0]], *(text[:size] for size in _HEADS[1:] if size <= len(text)))
 
 
 def common_characters(one: str, other: str) -> int:
