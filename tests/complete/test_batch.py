@@ -438,6 +438,32 @@ def test_controls_act_on_all() -> None:
     plain.close()
 
 
+def test_weights_that_change_are_not_those_of_the_batcher() -> None:
+    batcher, options = made(dtype="float32"), SamplingOptions(n=3, max_tokens=9, seed=1)
+    expected = batcher.submit(Request(TEXT[:60], options)).result(SOON).samples
+    with torch.no_grad():
+        for parameter in batcher.model._model.parameters():
+            parameter.mul_(1.5)
+    for _ in range(2):  # what is known and what is read anew still go together
+        assert batcher.submit(Request(TEXT[:60], options)).result(SOON).samples == expected
+        batcher.cache.clear()
+    batcher.close()
+
+
+def test_any_number_of_threads_writes_the_same(batcher: Batcher) -> None:
+    requests = [asked(seed) for seed in range(20)]
+    expected = [contents(batcher.submit(request).result(SOON)) for request in requests]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2 if before == 1 else 1)
+    try:
+        other = made()
+        tickets = [other.submit(request) for request in requests]
+        assert [contents(ticket.result(SOON)) for ticket in tickets] == expected
+        other.close()
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(OptionError, match="temperatures: expected 2"):
         Request("a", SamplingOptions(n=2), temperatures=[0.5])
