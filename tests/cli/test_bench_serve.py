@@ -32,6 +32,15 @@ def test_a_small_load(gatewise: Any, tmp_path: Path) -> None:
     assert "gatewise: 40.0 keys/s with p99 <= 1000 ms" in text
 
 
+def test_the_shortest_texts_are_typed(gatewise: Any) -> None:
+    words = ("bench", "serve", *SMALL[:-1], "1", "--text", "a b", "--rates", "20")
+    called = gatewise(*words, "--seconds", "0.5", "--dtype", "float32", "--json")
+    assert called.status == 0, called.err
+    rows = json.loads(called.out)["rows"]
+    assert len(rows) == 4
+    assert all(math.isfinite(row["p99_ms"]) for row in rows)
+
+
 def test_rates_and_percentiles() -> None:
     def row(rate: float, *latencies: float) -> Served:
         return Served("a", Load(1, rate, 1.0), np.array(latencies), 0, 0.0)
@@ -48,6 +57,7 @@ def test_rates_and_percentiles() -> None:
     [
         (("--characters", "0"), "--characters"),
         (("--bound", "0"), "--bound"),
+        (("--text", ""), "--text"),
         (("--seconds", "nan"), "--seconds"),
         (("--rates", "1,0"), "--rates"),
         (("--servers", "nginx"), "unknown server"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -131,16 +132,62 @@ def test_a_long_text_keeps_few_states() -> None:
 
 
 def test_the_oldest_texts_are_forgotten_first(tokenizer: Any) -> None:
-    cache = StateCache(tokenizer, most_bytes=20_000)
+    cache = StateCache(tokenizer, most_bytes=60_000)
     texts = [f"{k} {CORPUS * 5}" for k in range(40)]
     for text in texts:
         read(cache, tokenizer, text)
-        assert cache.nbytes <= 20_000
+        assert cache.nbytes <= 60_000
     assert 0 < len(cache) < 40
     assert cache.find(texts[0]).position == 0
     assert cache.find(texts[-1]).position > 0
     cache.clear()
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_texts_of_which_nothing_was_read_take_no_memory(tokenizer: Any) -> None:
+    cache = StateCache(tokenizer)
+    for text in ("a", "  ", "ß", "cat"):
+        cache.keep(cache.find(text), {})
+    assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_what_texts_and_states_take_is_counted_whole() -> None:
+    tokenizer = build_tokenizer("char", [CORPUS])
+    cache, row, tracked = StateCache(tokenizer), 500, 0
+    tracemalloc.start()
+    try:
+        for k in range(200):
+            known = cache.find(f"{k} \U0001f600" * 50)
+            cache.keep(known, {known.total - 1: torch.zeros(row)})
+        tracked = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert tracked + len(cache) * 4 * row <= cache.nbytes  # torch's own memory is not traced
+
+
+def test_each_of_many_whose_texts_begin_alike_finds_its_own(tokenizer: Any) -> None:
+    cache, header = StateCache(tokenizer), "from __future__ import annotations\n\n"
+    texts = [header + f"{k} " + CORPUS * 4 for k in range(100)]
+    for text in texts:
+        read(cache, tokenizer, text)
+    for text in texts:
+        longer = text + "cat"
+        assert len(tokenizer.encode(longer)) - read(cache, tokenizer, longer) <= 4
+    assert len(cache) == 100
+    for text in texts:
+        assert read(cache, tokenizer, text[:-5]) > 0
+    held = {id(document) for bucket in cache._buckets.values() for document in bucket.values()}
+    assert held == set(cache._used)
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_a_long_word_does_not_keep_what_follows_from_being_cut(kind: str) -> None:
+    tokenizer = build_tokenizer(kind, [CORPUS * 20], vocab_size=300 if kind == "bpe" else None)
+    cache, text = StateCache(tokenizer), "cat " + "x" * 3000 + " " + CORPUS * 100
+    read(cache, tokenizer, text, every=64)
+    (document,) = cache._used.values()
+    assert len(document.ends) > 20
+    assert tokenizer.encode(text).tolist() == document.ids[:].tolist()
 
 
 def test_two_who_go_on_from_one_text_at_once(tokenizer: Any) -> None:
@@ -150,6 +197,8 @@ def test_two_who_go_on_from_one_text_at_once(tokenizer: Any) -> None:
     for known, text in ((one, CORPUS + "cat"), (other, CORPUS + "name")):
         whole = tokenizer.encode(text)
         cache.keep(known, {len(whole) - 1: state_of(whole[:-1])})
+    for text in (CORPUS + "cat", CORPUS + "name"):  # neither is lost
+        assert cache.find(text).position == len(tokenizer.encode(text)) - 1
     for text in (CORPUS + "cats", CORPUS + "names", CORPUS):
         read(cache, tokenizer, text)
 

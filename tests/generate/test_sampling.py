@@ -238,7 +238,11 @@ def test_it_ends_before_a_token_of_which_the_model_is_not_sure() -> None:
             nats[k] += [logprob] if token >= 0 else []
     sure = math.exp(sorted(one for each in nats for one in each)[len(nats[0]) // 2])
     options = dataclasses.replace(plain, confidence=sure)
-    samples = generate(MODEL, [1], options, tokenizer=LETTERS).run()
+    generation = generate(MODEL, [1], options, tokenizer=LETTERS)
+    steps = [step.tokens.tolist() for step in generation]
+    samples = generation.samples
+    for k, sample in enumerate(samples):  # a step tells what was written
+        assert sample.ids == tuple(step[k] for step in steps if step[k] >= 0)
     for sample, whole, each in zip(samples, free.samples, nats, strict=True):
         unsure = [k for k, one in enumerate(each) if k and one < math.log(sure)]
         size = min(unsure, default=len(each))

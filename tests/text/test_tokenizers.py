@@ -183,6 +183,14 @@ def test_a_word_without_end_stays_out_of_the_vocabulary() -> None:
     assert WordTokenizer.build(["a " + "x" * 5000]).tokens == ["a", "<eos>", "<unk>"]
 
 
+def test_a_place_to_cut_is_found_at_once_in_any_white_space() -> None:
+    for text in ("a" + " " * 3_000_000, "a\t " * 500_000, "\t" * 3_000_000):
+        begin = time.perf_counter()
+        assert BpeTokenizer.cut(text) == (1 if text.startswith("a  ") else 0)
+        assert time.perf_counter() - begin < 2  # by searching both kinds anew from each place: minutes
+    assert BpeTokenizer.cut("a\r\nb\n c") == 4
+
+
 def test_a_stretch_without_space_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "MAX_HELD", 10)
     pieces = list(WordTokenizer.pieces(["x" * 4] * 10))

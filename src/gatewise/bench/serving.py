@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.bench.typists import Load
 from gatewise.complete import Answer, Batcher, BusyError, Completion, Request, Ticket
 from gatewise.complete.cache import StateCache
 from gatewise.complete.requests import CANCELLED, DONE
@@ -29,9 +30,6 @@ from gatewise.step.generation import StepLanguageModel
 from gatewise.text.base import Tokenizer
 
 OPTIONS = SamplingOptions(n=3, max_tokens=8, temperature=0.7)
-KEYS = 5.0
-"""A second, of one writer."""
-_SHAPE = 4.0  # of the gamma distribution of the times between keys: a spread of half their mean
 WARM = 0.25
 """Share of the time before anything counts."""
 
@@ -143,6 +141,8 @@ class WholeRequests(_Queued):
     def read(self, prefix: str) -> tuple[Tensor, int]:
         """The state before the last token, (1, R), and that token."""
         row = self._tokenizer.encode(prefix)
+        if len(row) == 1:
+            return self._model.packed.start(1).memory.clone(), int(row[0])
         found = self._model(torch.from_numpy(row[:-1])[:, None], logits="last").state
         assert isinstance(found, Tensor)  # of the step engine: a row a column
         return found, int(row[-1])
@@ -211,40 +211,6 @@ SERVERS: dict[str, Callable[[LanguageModel, StepLanguageModel, Tokenizer], Serve
 
 
 @dataclass(frozen=True)
-class Load:
-    """How people write: each has a document, and presses five keys a second, now faster, now slower.
-
-    Args:
-        characters: that a document has before anything is typed.
-        rate: keys a second, of all together.
-        seconds: how long.
-        seed: of who types when.
-    """
-
-    characters: int
-    rate: float
-    seconds: float
-    seed: int = 1
-
-    @property
-    def writers(self) -> int:
-        """How many there are."""
-        return max(1, round(self.rate / KEYS))
-
-    def keys(self) -> tuple[Any, Any]:
-        """(N,) seconds at which keys are due, ascending, and (N,) whose they are."""
-        draw = np.random.default_rng(self.seed)
-        each = self.rate / self.writers
-        count = int(2 * each * self.seconds) + 8
-        gaps = draw.gamma(_SHAPE, 1 / (_SHAPE * each), (self.writers, count))
-        due = draw.random((self.writers, 1)) / each + np.cumsum(gaps, axis=1) - gaps[:, :1]
-        who = np.broadcast_to(np.arange(self.writers)[:, None], due.shape)
-        kept = due < self.seconds
-        order = np.argsort(due[kept], kind="stable")
-        return due[kept][order], who[kept][order]
-
-
-@dataclass(frozen=True)
 class Served:
     """How a server did under a load.
 
@@ -275,6 +241,7 @@ def drive(name: str, server: Server, text: str, load: Load) -> Served:
     """Let people write."""
     due, who = load.keys()
     count = len(due)
+    text *= -(-(load.characters + count + 1) // len(text))  # a short one is typed again
     starts = np.random.default_rng(load.seed).integers(
         max(1, len(text) - load.characters - count), size=load.writers
     )

@@ -87,9 +87,12 @@ def serve(
 
 
 def _typed(text: str | None) -> str:
-    """At least a few documents' worth."""
+    """What is typed."""
     if text is not None:
-        return given_text(text)
+        found = given_text(text)
+        if not found:
+            raise OptionError("--text: expected at least one character to type, found none")
+        return found
     import argparse
     import inspect
 

@@ -7,6 +7,7 @@ engine fixes its order of summation, so an answer is the same, bit for bit, what
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
@@ -15,14 +16,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.complete.cache import MOST_BYTES, Known, StateCache
-from gatewise.complete.columns import Columns, Drawn
+from gatewise.complete.cache import MOST_BYTES, StateCache
+from gatewise.complete.columns import COLUMNS, Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
+from gatewise.complete.ranking import PIECE, ranking
+from gatewise.complete.reading import ALONE, PATIENCE, READ, Reader
 from gatewise.complete.requests import (
     CANCELLED,
     DEADLINE,
@@ -35,9 +37,8 @@ from gatewise.complete.requests import (
 )
 from gatewise.errors import GatewiseError
 from gatewise.generate import SamplingOptions, first_input
-from gatewise.generate.choose import mix, offsets
+from gatewise.generate.choose import check_ids, mix, offsets
 from gatewise.generate.endings import Writer
-from gatewise.generate.sampling import BEFORE
 from gatewise.probe import Control
 from gatewise.step.drawing import Drawing
 from gatewise.step.generation import StepLanguageModel
@@ -45,22 +46,10 @@ from gatewise.text.base import Tokenizer
 
 WAITING = 256
 """Requests that may wait or be in work; more are refused."""
-COLUMNS = 96
-"""Samples that are written side by side."""
-_READ = 128
-"""Tokens of a text that are read between two steps of the others."""
-_ALONE = 1024
-"""The same where nobody writes."""
 _STEPS = 8
 """Steps of a call at most: so long those wait who come meanwhile."""
 _BLOCK = 768
 """Tokens of a call at most, about, for the same reason."""
-_KEEP = 256
-"""Tokens between states that are kept while a long text is read."""
-_PATIENCE = 0.1
-"""Seconds after which what waits goes before what came last."""
-_RANKED = 64
-"""Tokens of a suffix that rank the candidates."""
 
 
 class Batcher:
@@ -90,14 +79,19 @@ class Batcher:
         self.model, self.tokenizer = model, tokenizer
         self.cache, self.counts = StateCache(tokenizer, cache_bytes), Counts()
         self._columns, self._waiting = Columns(model, control), waiting
+        self._reader = Reader(
+            self._columns, self.counts, self._look_up, self._read_through, self._guarded
+        )
+        self._reading = self._reader.jobs
         self._unknown = () if tokenizer.unknown_id is None else (tokenizer.unknown_id,)
         self._offsets: dict[object, Tensor | None] = {}
         self._new: deque[Ticket] = deque()
-        self._reading: list[Job] = []
         self._ready: list[Job] = []
         self._writing: list[Job] = []
+        self._ranking: list[Job] = []
         self._wake = threading.Condition()
-        self._closing = False
+        self._closing = self._abandoned = False
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._work, name="gatewise-batcher", daemon=True)
         self._thread.start()
 
@@ -118,8 +112,12 @@ class Batcher:
 
         Raises:
             BusyError: as many requests as may be are on their way.
-            GatewiseError: the batcher is closed.
+            GatewiseError: the batcher is closed, or its thread was left behind by a fork.
         """
+        if os.getpid() != self._process:
+            raise GatewiseError(
+                "the batcher stayed in the process that was forked: open the run again in this one"
+            )
         ticket = Ticket(request, on_piece, on_end)
         with self._wake:
             if self._closing:
@@ -133,8 +131,8 @@ class Batcher:
         return ticket
 
     @property
-    def _jobs(self) -> tuple[list[Job], list[Job], list[Job]]:
-        return self._reading, self._ready, self._writing
+    def _jobs(self) -> tuple[list[Job], ...]:
+        return self._reading, self._ready, self._writing, self._ranking
 
     @property
     def load(self) -> int:
@@ -143,27 +141,40 @@ class Batcher:
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Answer what is on its way, for at most so many seconds, and end."""
+        if os.getpid() != self._process:
+            return
         with self._wake:
             self._closing = True
             self._wake.notify()
+        if threading.current_thread() is self._thread:  # in a call of `on_end`: it ends by itself
+            return
         self._thread.join(timeout)
-        if self._thread.is_alive():  # what is left is answered with what there is
-            for job in [job for jobs in self._jobs for job in jobs]:
-                job.ticket.cancel()
-            for ticket in tuple(self._new):
-                ticket.cancel()
-            self._thread.join(timeout)
+        self._abandoned = True  # what is left is answered with what there is
+        self._thread.join(timeout)
 
     # --- the model's thread ----------------------------------------------------------------------
 
     def _work(self) -> None:
-        with torch.inference_mode():
-            while self._gather():
-                try:
-                    self._turn()
-                except Exception as error:  # the thread must go on: who comes next may be answered
-                    for job in [job for jobs in self._jobs for job in jobs]:
-                        self._finish(job, DONE, error)
+        try:
+            with torch.inference_mode():
+                while self._gather():
+                    try:
+                        self._turn()
+                    except (
+                        Exception
+                    ) as error:  # the thread must go on: who comes next may be answered
+                        self._fail(error)
+        finally:  # whatever ended it: who waits is told
+            with self._wake:
+                self._closing = True
+                self._reading += [self._taken_up(ticket) for ticket in self._new]
+                self._new.clear()
+            self._fail(GatewiseError("the batcher has ended: open the run again"))
+
+    def _fail(self, error: Exception) -> None:
+        """Answer all with an error."""
+        for job in [job for jobs in self._jobs for job in jobs]:
+            self._finish(job, DONE, error)
 
     def _gather(self) -> bool:
         """Take up new requests; wait where there is nothing to do. False at the end."""
@@ -189,10 +200,12 @@ class Batcher:
     def _turn(self) -> None:
         self._drop_ended()
         if self._reading:
-            self._read()
+            busy = self._ready or self._writing or self._ranking
+            self._reader.turn(READ if busy else ALONE, lambda: bool(self._new))
         self._begin_ready()
         if self._writing:
             self._write_on()
+        self._rank()
 
     def _guarded(self, job: Job, act: Callable[[Job], None]) -> None:
         """Let one request's failure end that request alone."""
@@ -205,69 +218,26 @@ class Batcher:
         """End what was cancelled, or is past its deadline."""
         now = time.monotonic()
         for job in [job for jobs in self._jobs for job in jobs]:
-            if job.ticket.cancelled:
+            if not (job.ticket.cancelled or self._abandoned or now >= job.deadline):
+                continue
+            if job in self._reading:
+                self._keep(job)  # who asks again for a long text goes on from there
+            if job.ticket.cancelled or self._abandoned:
                 self.counts.cancelled += 1
                 self._finish(job, CANCELLED)
-            elif now >= job.deadline:
+            else:
                 self._finish(job, DEADLINE)
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _next_to_read(self) -> Job | None:
-        """What was asked last, unless something waits too long."""
-        if not self._reading:
-            return None
-        oldest = min(self._reading, key=lambda job: job.ticket.born)
-        if time.monotonic() - oldest.ticket.born > _PATIENCE:
-            return oldest
-        return max(self._reading, key=lambda job: job.ticket.born)
-
-    def _read(self) -> None:
-        """Some tokens of the texts that are not yet read: those that miss one token all together, then the others."""
-        for job in [job for job in self._reading if job.known is None]:
-            self._guarded(job, self._look_up)
-        short = [job for job in self._reading if job.left == 1][:COLUMNS]
-        if short:
-            states = [job.state for job in short if job.state is not None]
-            tokens = [int(job.known.ids[job.done]) for job in short if job.known is not None]
-            places = [job.known.position + job.done for job in short if job.known is not None]
-            after = self._columns.step(states, tokens, places).unbind()
-            for job, state in zip(short, after, strict=True):
-                self._note_read(
-                    job, state.clone(), 1
-                )  # a row of its own: the others are not to be kept for it
-        for job in [job for job in self._reading if not job.left]:
-            self._guarded(job, self._read_through)
-        budget = _READ if self._writing or self._ready else _ALONE
-        while budget > 0 and (next_one := self._next_to_read()) is not None:
-            size = min(next_one.left, budget, _KEEP)
-            budget -= size
-            self._guarded(next_one, partial(self._read_on, size=size))
-
-    def _read_on(self, job: Job, size: int) -> None:
-        """A piece of a text."""
-        assert job.known is not None
-        assert job.state is not None
-        ids = job.known.ids[job.done : job.done + size]
-        state = self._columns.feed(job.state, ids, job.known.position + job.done)
-        self._note_read(job, state, size)
-        if not job.left:
-            self._read_through(job)
-
-    def _note_read(self, job: Job, state: Tensor, size: int) -> None:
-        assert job.known is not None
-        job.state = state
-        job.done += size
-        job.states[job.known.position + job.done] = state
-        self.counts.read += size
-
     def _look_up(self, job: Job) -> None:
         request = job.ticket.request
-        job.notes = tuple(notes_of(self.tokenizer, request.prefix[-_NOTED:]))
+        begin = self.tokenizer.cut(request.prefix[: max(0, len(request.prefix) - _NOTED)])
+        job.notes = tuple(notes_of(self.tokenizer, request.prefix[begin:]))
         known = self.cache.find(request.prefix)
         if not known.total:
             ids = first_input(self.model, self.tokenizer, self._allowed(job))
-            known = replace(known, ids=ids, total=len(ids))
+            known = replace(known, ids=ids, total=len(ids), last=ids)
         job.known = known
         job.state = self._columns.start if known.state is None else known.state
         self.counts.known += known.position
@@ -276,31 +246,51 @@ class Batcher:
 
     def _read_through(self, job: Job) -> None:
         """Keep what was read; what nothing is to be written for is answered."""
-        assert job.known is not None
         self._reading.remove(job)
-        if job.ticket.request.prefix:
-            self.cache.keep(job.known, job.states)
+        self._keep(job)
         job.times.append(time.monotonic())
         if job.options.max_tokens:
+            job.since = job.times[-1]
             self._ready.append(job)
         else:
             self._finish(job, DONE)
 
+    def _keep(self, job: Job) -> None:
+        """Let the cache have what was read, to the end or not."""
+        if job.known is not None and job.ticket.request.prefix:
+            self.cache.keep(job.known, job.states)
+
     def _begin_ready(self) -> None:
-        """Begin to write, first come, first served, as long as there is room."""
-        while self._ready:
-            writing = sum(len(job.active) for job in self._writing)
-            if self._writing and writing + self._ready[0].options.n > COLUMNS:
-                return
+        """Begin to write, or go on, first come, first served, as long as there is room."""
+        while self._ready and self._room_for(self._ready[0]):
             job = self._ready.pop(0)
+            job.since = time.monotonic()
             self._writing.append(job)
-            self._guarded(job, self._begin)
+            if not job.samples:
+                self._guarded(job, self._begin)
+
+    def _room_for(self, first: Job) -> bool:
+        """Whether there is room; who has written for long makes some for who has waited for long, and waits in turn."""
+        over = sum(job.width for job in self._writing) + first.width - COLUMNS
+        late = time.monotonic() - PATIENCE
+        if over <= 0:
+            return True
+        old = sorted((job for job in self._writing if job.since < late), key=lambda job: job.since)
+        if first.since > late or sum(job.width for job in old) < over:
+            return False
+        while over > 0:
+            job = old.pop(0)
+            over -= job.width
+            self._writing.remove(job)
+            job.since = time.monotonic()
+            self._ready.append(job)
+        return True
 
     def _begin(self, job: Job) -> None:
         """All samples at the end of the text."""
         assert job.known is not None
         assert job.state is not None
-        last, before = int(job.known.ids[-1]), self._last_tokens(job.known)
+        last, before = int(job.known.ids[-1]), job.known.last.tolist()
         prefix = job.ticket.request.prefix
         trim = self.tokenizer.kind == "word" and prefix[-1:].isspace()
         samples = [
@@ -312,13 +302,6 @@ class Batcher:
     def _writer(self, options: SamplingOptions, before: list[int]) -> Writer:
         return Writer(self.tokenizer.decoder(), options, before)
 
-    def _last_tokens(self, known: Known) -> list[int]:
-        """The last tokens of the text: a decoder may need them."""
-        ids = known.ids
-        if len(ids) < BEFORE:  # the rest is in the text
-            ids = self.tokenizer.encode(known.text[-8 * BEFORE :]) if known.text else ids
-        return [int(one) for one in ids[-BEFORE:]]
-
     def _allowed(self, job: Job) -> SamplingOptions:
         """The options, with the unknown token banned and the seed that is used."""
         banned = tuple(dict.fromkeys((*job.options.banned, *self._unknown)))
@@ -326,14 +309,13 @@ class Batcher:
 
     def _drawings(self, job: Job) -> list[Drawing]:
         """How each sample is drawn."""
-        options = job.options
+        options, vocab_size = job.options, self.model.vocab_size
+        check_ids(options, vocab_size)  # all of them: the stop ids are not part of the key
         key = (options.banned, tuple(sorted(options.bias.items())))
         if key not in self._offsets:
             if len(self._offsets) > 64:
                 self._offsets.clear()
-            self._offsets[key] = offsets(
-                self._allowed(job), self.model.vocab_size, torch.device("cpu")
-            )
+            self._offsets[key] = offsets(self._allowed(job), vocab_size, torch.device("cpu"))
         temperatures = job.ticket.request.temperatures or [options.temperature] * options.n
         return [
             Drawing(
@@ -349,7 +331,7 @@ class Batcher:
     def _write_on(self) -> None:
         """A few steps of all samples, those that are drawn alike together."""
         total = sum(len(job.active) for job in self._writing)
-        left = max(job.options.max_tokens - len(job.active[0].ids) for job in self._writing)
+        left = max(job.most_left for job in self._writing)
         steps = min(max(2, _BLOCK // total), _STEPS, left)
         groups: dict[object, list[tuple[Job, list[int]]]] = {}
         for job in self._writing:
@@ -370,8 +352,28 @@ class Batcher:
     def _take(self, job: Job, parts: list[tuple[list[int], Drawn]]) -> None:
         """Take down what was drawn; the job ends with its last sample."""
         self.counts.written += job.take(parts)
-        if not job.active:
-            self._finish(job, DONE)
+        if job.active:
+            return
+        if not job.ticket.request.suffix:
+            return self._finish(job, DONE)
+        self._writing.remove(job)
+        job.ranking = ranking(job, self._columns, self.tokenizer)
+        self._ranking.append(job)
+
+    def _rank(self) -> None:
+        """Some pieces of the ordering by suffixes, in turn."""
+        for _ in range((READ if self._reading or self._writing else ALONE) // PIECE):
+            if not self._ranking:
+                return
+            job = self._ranking[0]
+            self._guarded(job, self._rank_on)
+            if job in self._ranking:
+                self._ranking.append(self._ranking.pop(0))
+
+    def _rank_on(self, job: Job) -> None:
+        for _ in job.ranking:
+            return
+        self._finish(job, DONE)
 
     # --- ending ----------------------------------------------------------------------------------
 
@@ -380,25 +382,7 @@ class Batcher:
         for jobs in self._jobs:
             if job in jobs:
                 jobs.remove(job)
-        order = None
-        if error is None and ended == DONE and job.samples and job.ticket.request.suffix:
-            try:
-                order = self._ranked(job)
-            except Exception as found:
-                error = found
-        job.ticket.end(job.answer(ended, error, order))
-
-    def _ranked(self, job: Job) -> tuple[int, ...]:
-        """The samples' numbers, those first after which the suffix is most probable."""
-        assert job.known is not None
-        assert job.state is not None
-        scores = []
-        for sample in job.samples:
-            own = len(self.tokenizer.encode(sample.text))
-            tail = self.tokenizer.encode(sample.text + job.ticket.request.suffix)
-            ids = np.concatenate((job.known.ids[-1:], tail[: own + _RANKED]))
-            scores.append(self._columns.score(job.state, ids, job.known.total - 1))
-        return tuple(sorted(range(len(scores)), key=lambda k: -scores[k]))
+        job.ticket.end(job.answer(ended, error))
 
 
 _NOTED = 2_000

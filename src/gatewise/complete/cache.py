@@ -8,27 +8,34 @@ another cache.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
+from gatewise.generate.sampling import BEFORE
 from gatewise.text.base import Tokenizer
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 MOST_BYTES = 256 << 20
-_HEAD = 16
-"""Characters by which texts are sorted into buckets."""
+_HEADS = (16, 256, 4096)
+"""Characters by which texts are sorted into buckets: many texts begin alike, few go on so."""
 _TRIED = 32
-"""Texts of a bucket that are compared."""
+"""Texts that are compared, those of the longest common head first."""
+_NEAR = 1
+"""Characters and tokens that a document may lack of a text: no better one is sought then."""
 _SPARSE = 8
 """States that are kept of a text: those at distance d from its end lie at least d / 8 apart."""
 _ALL = 12
 """Up to so many states nothing is dropped."""
+_OF_A_TEXT, _OF_A_STATE, _OF_AN_END = 1500, 600, 140
+"""Bytes that objects take beside what is in them, measured."""
 
 
 class _Growing:
@@ -71,18 +78,22 @@ class _Document:
         ids: of the text.
         ends: (characters, tokens) at places where it may be cut, ascending.
         kept: tokens that were read -> the state then, (R,).
+        heads: beginnings by which it is found.
     """
 
     text: str
     ids: _Growing
     ends: list[tuple[int, int]]
     kept: dict[int, Tensor]
+    heads: tuple[str, ...] = ()
     nbytes: int = 0
 
     def weigh(self) -> None:
         """Note what it takes."""
-        states = sum(state.nbytes for state in self.kept.values())
-        self.nbytes = len(self.text) + self.ids.nbytes + 16 * len(self.ends) + states
+        states = sum(state.nbytes + _OF_A_STATE for state in self.kept.values())
+        ends = _OF_AN_END * len(self.ends)
+        texts = sum(map(sys.getsizeof, (self.text, *self.heads)))
+        self.nbytes = _OF_A_TEXT + texts + self.ids.nbytes + ends + states
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +106,7 @@ class Known:
         position: tokens of it that the state has read.
         state: after those, (R,); None: nothing is known, position is 0.
         total: tokens of the whole text.
+        last: the last `BEFORE` of them, or all: a decoder may need them.
     """
 
     text: str
@@ -102,6 +114,7 @@ class Known:
     position: int
     state: Tensor | None
     total: int
+    last: Array
     _from: _Document | None
     _common: tuple[int, int]
     _tail: Array
@@ -119,7 +132,7 @@ class StateCache:
     def __init__(self, tokenizer: Tokenizer, most_bytes: int = MOST_BYTES) -> None:
         self._tokenizer, self._most = tokenizer, most_bytes
         self._dense = tokenizer.kind == "char"
-        self._buckets: dict[str, list[_Document]] = {}
+        self._buckets: dict[str, dict[int, _Document]] = {}
         self._used: OrderedDict[int, _Document] = OrderedDict()
         self.nbytes = 0
 
@@ -144,7 +157,12 @@ class StateCache:
         else:
             assert document is not None
             left = np.concatenate((document.ids[position:tokens], tail))
-        return Known(text, left, position, state, total, document, (characters, tokens), tail, ends)
+        last = tail[-BEFORE:]
+        if document is not None and len(last) < BEFORE:
+            begin = max(0, tokens - BEFORE + len(last))
+            last = np.concatenate((document.ids[begin:tokens], last))
+        place = characters, tokens
+        return Known(text, left, position, state, total, last, document, place, tail, ends)
 
     def keep(self, known: Known, states: dict[int, Tensor]) -> None:
         """Note the states of a text that was found and then read.
@@ -154,25 +172,26 @@ class StateCache:
             states: tokens of the whole text that were read -> the state then, (R,).
         """
         document, (characters, tokens) = known._from, known._common
-        if document is not None and id(document) not in self._used:
-            document = None  # forgotten meanwhile
+        if document is not None and id(document) not in self._used:  # forgotten, or gone on with
+            known = self.find(known.text)
+            document, (characters, tokens) = known._from, known._common
+        if not states and (document is None or not known.position):
+            return  # a text without a state is of no use
         if document is not None and known.text.startswith(document.text):
             self._forget(document)  # it goes on: the same text, longer
             document.ids.cut(tokens, known._tail)
             kept = {p: s for p, s in document.kept.items() if p <= known.position} | states
             ends = [one for one in document.ends if one[0] <= characters]
             new = _Document(known.text, document.ids, ends + known._ends, kept)
-        elif document is not None and tokens <= document.ids.size:
+        elif document is not None:
             ids = document.ids.copy(tokens)
             ids.cut(tokens, known._tail)
             kept = {p: s for p, s in document.kept.items() if p <= known.position} | states
             ends = [one for one in document.ends if one[0] <= characters]
             new = _Document(known.text, ids, ends + known._ends, kept)
         else:
-            if known.position:
-                return  # what it went on from is gone
             new = _Document(known.text, _Growing(known.ids), known._ends, dict(states))
-        _thin(new.kept, known.total)
+        thin(new.kept, known.total)
         self._remember(new)
 
     def clear(self) -> None:
@@ -187,14 +206,27 @@ class StateCache:
         """The document with the latest state that may serve, and the length of the common beginning."""
         best: tuple[int, int] = (-1, 0)
         found: _Document | None = None
-        for document in self._buckets.get(text[:_HEAD], ())[: -_TRIED - 1 : -1]:
+        for document in self._beginning_alike(text):
             common = common_characters(text, document.text)
             characters, tokens = self._place(document, text, common)
             most = tokens + common - characters  # no token has less than a character
             latest = max((p for p in document.kept if p <= most), default=0)
             if (latest, common) > best:
                 best, found = (latest, common), document
+            if common + _NEAR >= len(text) and latest + _NEAR >= most:
+                break
         return found, best[1]
+
+    def _beginning_alike(self, text: str) -> Iterator[_Document]:
+        """Some documents, of those that are alike for longest the newest first."""
+        tried: set[int] = set()
+        for head in reversed(_heads(text)):
+            for number, document in reversed(self._buckets.get(head, {}).items()):
+                if number not in tried:
+                    tried.add(number)
+                    yield document
+                if len(tried) == _TRIED:
+                    return
 
     def _place(self, document: _Document, text: str, common: int) -> tuple[int, int]:
         """(characters, tokens) of the last place within the common beginning at which it may be cut."""
@@ -213,7 +245,10 @@ class StateCache:
         parts, ends, done = [], [], 0
         while len(text) - done > _PIECE:
             size = self._tokenizer.cut(text[done : done + _PIECE])
-            if not size:  # one long word: it stays whole
+            reach = _PIECE
+            while not size and (reach := 2 * reach) < len(text) - done:  # a long word stays whole
+                size = self._tokenizer.cut(text[done : done + reach])
+            if not size:
                 break
             parts.append(self._tokenizer.encode(text[done : done + size]))
             done += size
@@ -231,10 +266,12 @@ class StateCache:
     # --- memory ----------------------------------------------------------------------------------
 
     def _remember(self, document: _Document) -> None:
-        for old in list(self._buckets.get(document.text[:_HEAD], ())):
+        document.heads = _heads(document.text)
+        for old in list(self._buckets.get(document.heads[-1], {}).values()):
             if old.text == document.text:
                 self._forget(old)
-        self._buckets.setdefault(document.text[:_HEAD], []).append(document)
+        for head in document.heads:
+            self._buckets.setdefault(head, {})[id(document)] = document
         self._used[id(document)] = document
         document.weigh()
         self.nbytes += document.nbytes
@@ -244,15 +281,20 @@ class StateCache:
     def _forget(self, document: _Document) -> None:
         self._used.pop(id(document))
         self.nbytes -= document.nbytes
-        key = document.text[:_HEAD]
-        bucket = self._buckets[key]
-        bucket.remove(document)
-        if not bucket:
-            del self._buckets[key]
+        for head in document.heads:
+            bucket = self._buckets[head]
+            del bucket[id(document)]
+            if not bucket:
+                del self._buckets[head]
 
 
 _PIECE = 256
 """Characters between places at which a text may be cut."""
+
+
+def _heads(text: str) -> tuple[str, ...]:
+    """Its beginnings, the short one first."""
+    return (text[: _HEADS[0]], *(text[:size] for size in _HEADS[1:] if size <= len(text)))
 
 
 def common_characters(one: str, other: str) -> int:
@@ -276,7 +318,7 @@ def _common_tokens(one: Array, other: Array) -> int:
     return int(different[0]) if len(different) else size
 
 
-def _thin(kept: dict[int, Tensor], total: int) -> None:
+def thin(kept: dict[int, Tensor], total: int) -> None:
     """Drop states that lie close together, far from the end."""
     if len(kept) <= _ALL:
         return

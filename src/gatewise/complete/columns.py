@@ -22,6 +22,9 @@ from gatewise.step.drawing import Drawing
 from gatewise.step.generation import StepLanguageModel
 from gatewise.step.tokens import TokenSession
 
+COLUMNS = 96
+"""That go side by side at most: more are no quicker together, and each takes a row of scores."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -81,11 +84,13 @@ class Columns:
         return session.memory[0].clone()
 
     @forks.alive()
-    def score(self, state: Tensor, ids: NDArray[Any], position: int) -> float:
-        """Log-probability in nats of all but the first of the tokens, each given those before."""
+    def score(self, state: Tensor, ids: NDArray[Any], position: int) -> tuple[float, Tensor]:
+        """Log-probability in nats of all but the first of the tokens, each given those before, and the state before
+        the last.
+        """
         session, line = self._placed(state, position), _column(ids)
         nats = session.push(line[:-1])[:, 0].log_softmax(-1)
-        return float(nats.gather(1, line[1:]).double().sum())
+        return float(nats.gather(1, line[1:]).double().sum()), session.memory[0].clone()
 
     @forks.alive()
     def step(

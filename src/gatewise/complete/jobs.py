@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from gatewise.complete.cache import Known
-from gatewise.complete.columns import Drawn, Rows
+from gatewise.complete.columns import COLUMNS, Drawn, Rows
 from gatewise.complete.completer import Completion
 from gatewise.complete.requests import Answer, Ticket
 from gatewise.errors import DivergedError
@@ -48,8 +50,11 @@ class Job:
         done: tokens of `known.ids` that were read.
         states: kept on the way.
         samples: all of them.
-        active: those that are still written, with a state in `memory` (n, R) each.
+        active: those that are written now, with a state in `memory` (n, R) each.
+        rest: those that have not begun.
+        since: when it came to where it is.
         times: when it was taken up, and when it was read.
+        ranking: a piece of the work of ordering the samples at each `next`; the order is then in `order`.
     """
 
     ticket: Ticket
@@ -61,10 +66,14 @@ class Job:
     states: dict[int, Tensor] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     active: list[Sample] = field(default_factory=list)
+    rest: deque[Sample] = field(default_factory=deque)
     memory: Tensor | None = None
+    since: float = 0.0
     drawings: list[Drawing] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    ranking: Iterator[None] = field(default_factory=lambda: iter(()))
+    order: tuple[int, ...] | None = None
 
     @property
     def left(self) -> int:
@@ -82,8 +91,27 @@ class Job:
         """From the text's end on: all samples, and how each is drawn."""
         assert self.state is not None
         self.samples, self.drawings = samples, drawings
-        self.active = list(samples)
-        self.memory = self.state.expand(len(samples), -1)
+        self.active, self.rest = [], deque(samples)
+        self._fill()
+
+    @property
+    def width(self) -> int:
+        """Columns that it takes."""
+        return len(self.active) if self.samples else min(self.options.n, COLUMNS)
+
+    @property
+    def most_left(self) -> int:
+        """Tokens that its samples may still have, the most."""
+        return self.options.max_tokens - min(len(sample.ids) for sample in self.active)
+
+    def _fill(self) -> None:
+        """Let samples begin in the columns that are free."""
+        assert self.state is not None
+        count = min(COLUMNS - len(self.active), len(self.rest))
+        if count > 0:
+            fresh = self.state.expand(count, -1)
+            self.memory = fresh if self.memory is None else torch.cat((self.memory, fresh))
+            self.active += [self.rest.popleft() for _ in range(count)]
 
     def rows(self, places: list[int]) -> Rows:
         """Some of the samples that are still written, as the model sees them."""
@@ -131,6 +159,7 @@ class Job:
         kept.sort(key=lambda one: one[0])
         self.active = [self.active[place] for place, _ in kept]
         self.memory = torch.stack([state for _, state in kept]) if kept else None
+        self._fill()
         return written
 
     def extend(self, sample: Sample, token: int, logprob: float) -> None:
@@ -144,22 +173,24 @@ class Job:
                 "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
             )
         if self.options.doubts(logprob, len(sample.ids)):
-            sample.reason = "stop"
-            self._say(sample, sample.writer.flush())
+            self._close(sample, "stop")
             return
         sample.token = token
         sample.ids.append(token)
         sample.logprob += logprob
         if token in self.options.stop_ids:
-            sample.reason = "stop"
-            self._say(sample, sample.writer.flush())
+            self._close(sample, "stop")
             return
         self._say(sample, sample.writer.push(token))
         if sample.writer.done:
             sample.reason = sample.writer.reason
         elif len(sample.ids) >= self.options.max_tokens:
-            self._say(sample, sample.writer.flush())
-            sample.reason = sample.writer.reason or "length"
+            self._close(sample, "length")
+
+    def _close(self, sample: Sample, reason: str) -> None:
+        """End a sample with what was held back, which may have met one more rule."""
+        self._say(sample, sample.writer.flush())
+        sample.reason = sample.writer.reason or reason
 
     def _say(self, sample: Sample, text: str) -> None:
         """Pass a piece on, without the space that the prompt already ends in."""
@@ -175,7 +206,6 @@ class Job:
         self,
         ended: str,
         error: Exception | None = None,
-        order: tuple[int, ...] | None = None,
     ) -> Answer:
         """What there is."""
         marks = [self.ticket.born, *self.times, time.monotonic()]
@@ -194,7 +224,7 @@ class Job:
             self.seed,
             self.notes,
             error,
-            order,
+            self.order,
         )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 from gatewise.complete.completer import Completion, ranked
 from gatewise.errors import GatewiseError, OptionError
 from gatewise.generate import SamplingOptions
 
 DONE, DEADLINE, CANCELLED = "done", "deadline", "cancelled"
+_LOG = logging.getLogger("gatewise.complete")
 
 
 class BusyError(GatewiseError):
@@ -37,14 +41,38 @@ class Request:
     temperatures: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        """Raise OptionError where the parts do not fit."""
-        if self.temperatures is not None and len(self.temperatures) != self.options.n:
+        """Raise OptionError where a part is none, or the parts do not fit."""
+        for name in ("prefix", "suffix"):
+            if not isinstance(getattr(self, name), str):
+                raise OptionError(
+                    f"{name}: expected a text, found {type(getattr(self, name)).__name__}"
+                )
+        if self.seconds is not None and not _at_least_0(self.seconds):
             raise OptionError(
-                f"temperatures: expected {self.options.n}, one for each sample, found {len(self.temperatures)}"
+                f"seconds: expected a number of 0 or more, or none, found {self.seconds!r}"
             )
+        if self.temperatures is not None:
+            object.__setattr__(self, "temperatures", self._checked(self.temperatures))
         for name in ("repetition_penalty", "no_repeat_ngram"):
             if getattr(self.options, name) != getattr(SamplingOptions(), name):
                 raise OptionError(f"{name}: expected none where many texts are written together")
+
+    def _checked(self, temperatures: Sequence[float]) -> tuple[float, ...]:
+        found = tuple(temperatures)
+        if len(found) != self.options.n:
+            raise OptionError(
+                f"temperatures: expected {self.options.n}, one for each sample, found {len(found)}"
+            )
+        for one in found:
+            if not _at_least_0(one) or math.isinf(one):
+                raise OptionError(
+                    f"temperatures: expected numbers, 0 (greedy) or more, found {one!r}"
+                )
+        return tuple(map(float, found))
+
+
+def _at_least_0(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= 0
 
 
 @dataclass(frozen=True)
@@ -120,11 +148,16 @@ class Ticket:
         self._cancelled = True
 
     def end(self, answer: Answer) -> None:
-        """Called once, by the batcher."""
+        """Called by the batcher; only the first answer counts. Never raises: an error of `on_end` is logged."""
+        if self._answer is not None:
+            return
         self._answer = answer
         self._ended.set()
-        if self._on_end is not None:
-            self._on_end(answer)
+        try:
+            if self._on_end is not None:
+                self._on_end(answer)
+        except Exception:  # the loop that it wanted to tell is closed, say: nobody else's concern
+            _LOG.exception("nobody took the answer")
 
     def result(self, timeout: float | None = None) -> Answer:
         """Wait for the answer.

@@ -100,12 +100,8 @@ def mix(seed: int, number: int) -> int:
     return _finalised((seed & _MASK) * _GOLDEN + (number + 1) * 0xD1342543DE82EF95) >> 1
 
 
-def offsets(options: SamplingOptions, vocab_size: int, device: torch.device) -> Tensor | None:
-    """What bias and banned ids add to the scores, (V,); None where they add nothing.
-
-    Raises:
-        OptionError: if an id is not in the vocabulary, or all are banned.
-    """
+def check_ids(options: SamplingOptions, vocab_size: int) -> None:
+    """Raise OptionError if an id of the options is not in the vocabulary."""
     for name, numbers in (
         ("banned", options.banned),
         ("bias", tuple(options.bias)),
@@ -116,6 +112,15 @@ def offsets(options: SamplingOptions, vocab_size: int, device: torch.device) -> 
                 f"{name}: expected ids below the vocabulary's size {vocab_size}, "
                 f"found {max(numbers)}"
             )
+
+
+def offsets(options: SamplingOptions, vocab_size: int, device: torch.device) -> Tensor | None:
+    """What bias and banned ids add to the scores, (V,); None where they add nothing.
+
+    Raises:
+        OptionError: if an id is not in the vocabulary, or all are banned.
+    """
+    check_ids(options, vocab_size)
     if not options.banned and not options.bias:
         return None
     added = torch.zeros(vocab_size)

@@ -53,9 +53,9 @@ class Step:
     """One token for each sample.
 
     Args:
-        tokens: (n,) int64; -1 for samples that had finished before.
+        tokens: (n,) int64; -1 for samples that had finished before, or end without one.
         logprobs: (n,), nats: the model's own log-probability of each token, at temperature 1 and
-            before any penalty or filter; 0 for samples that had finished before.
+            before any penalty or filter; 0 where there is no token.
         finished: (n,) bool, after this step.
         texts: what each sample's text grew by; "" where a character or stop string is still open,
             and always without a tokenizer.
@@ -264,8 +264,10 @@ class Generation(Iterator[Step]):
             if row.reason:  # no token was left for it
                 texts[number] = row.finish("stop")
                 continue
-            ids[number], nats[number] = token, logprob
+            written = len(row.ids)
             texts[number] = self._extend(row, token, logprob)
+            if len(row.ids) > written:  # else the model was not sure enough of it
+                ids[number], nats[number] = token, logprob
         step = Step(
             torch.tensor(ids),
             torch.tensor(nats),

@@ -131,7 +131,7 @@ class TokenSession(Session):
         self._seeds.copy_(torch.arange(self.batch) if seeds is None else seeds)
         block.set("positions", alive[0].data_ptr())
         block.set("logprobs", int(drawing.logprobs))
-        block.set("top_k", drawing.top_k)
+        block.set("top_k", min(drawing.top_k, self.core.outputs))  # however large, all
         for name, number in drawing.as_float32().items():
             block.set(name, struct.unpack("<I", struct.pack("<f", number))[0])
         block.set("offsets", 0)

@@ -37,6 +37,8 @@ _CACHED = 2**17
 # white space is left where it is: the library and Python do not agree on all of it.
 _UNIT = re.compile(r"\s*\S+(?:(?![ \n\t\r])\s+\S+)*|\s+")
 
+_LAST_WORD = re.compile(r"(?s).*\S(?=[ \n])")
+
 
 def _byte_alphabet() -> dict[str, int]:
     """The printable character by which the library writes each byte -> that byte."""
@@ -142,11 +144,8 @@ class BpeTokenizer(Tokenizer):
     @staticmethod
     def cut(text: str) -> int:
         # Before a space or line feed that follows a word: no piece goes over such a place.
-        end = len(text)
-        while (end := max(text.rfind(" ", 0, end), text.rfind("\n", 0, end))) > 0:
-            if not text[end - 1].isspace():
-                return end
-        return 0
+        found = _LAST_WORD.match(text)
+        return found.end() if found else 0
 
     def encode(self, text: str) -> Ids:
         units = _units(replace_surrogates(text))
