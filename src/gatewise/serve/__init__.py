@@ -1,5 +1,5 @@
-"""Completion over HTTP: one process, one port, the protocols that editors' clients already speak.
+"""Where editors and programs come in: HTTP, the language server, and learning from what is written meanwhile.
 
-Every module here translates between a protocol and `gatewise.complete`; none of them knows how a model runs. All of
-it needs the extra `serve`: `gatewise.serve.app` and its neighbours are imported when a server is started.
+Every protocol's module translates between it and `gatewise.complete`; none of them knows how a model runs. HTTP needs the
+extra `serve`, the language server the extra `lsp`: their modules are imported when they are started.
 """

@@ -20,6 +20,7 @@ from typing import Any
 from gatewise.checkpoint import disk
 from gatewise.errors import CheckpointError, DataError
 from gatewise.serve.learning_options import LearningOptions
+from gatewise.text.base import display
 
 WORK = "learning"
 """The folder of a round, in the run's; it is there only while one is on."""
@@ -216,4 +217,4 @@ def line_of(event: Mapping[str, Any]) -> str:
         )
     if event["event"] == "ended":
         return f"learning has ended with status {event['code']}"
-    return f"learning: {event['message']}" if "message" in event else ""
+    return f"learning: {display(event['message'])}" if "message" in event else ""
