@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from gatewise.errors import OptionError
 
+MOST_PASSES = 100
+"""A round's text is laid out for all of its passes at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearningOptions:
@@ -70,6 +73,8 @@ class LearningOptions:
         """Raise OptionError, naming the option, if any is outside its range."""
         for name in ("fresh", "held", "most", "passes", "batch_size", "bptt", "keep"):
             _check(name, getattr(self, name), whole=True, least=1)
+        if self.passes > MOST_PASSES:
+            raise OptionError(f"passes: expected at most {MOST_PASSES}, found {self.passes}")
         for name in ("file_bytes", "total_bytes", "seed"):
             _check(name, getattr(self, name), whole=True, least=0)
         for name in ("poll", "settle", "gain", "forget", "quiet"):
