@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from gatewise.checkpoint import load_checkpoint
 from gatewise.cli import main
 
 
@@ -32,6 +37,7 @@ def test_what_cannot_be_served(refused, trained: Path, tmp_path: Path) -> None:
     assert "two runs are called 'mine'" in refused(trained, trained)
     assert "--control" in refused(trained, "--control", tmp_path / "none.json")
     assert "no-run" in refused(tmp_path / "no-run", "--port", 0, status=1)
+    assert "a folder of texts" in refused(trained, "--watch", tmp_path / "none")
 
 
 def test_others_may_reach_it_with_a_token_alone(
@@ -71,3 +77,27 @@ def test_it_says_where_it_is_and_what_it_serves(start, trained: Path, tmp_path: 
     connection.close()
     process.popen.send_signal(signal.SIGINT)
     assert process.popen.wait(10) == 130
+
+
+def test_it_learns_from_a_folder_and_takes_over(start, trained: Path, tmp_path: Path) -> None:
+    run, notes = tmp_path / "run", tmp_path / "notes"
+    shutil.copytree(trained, run)
+    notes.mkdir()
+    words = "rain memory open gate road stone river tree cloud field light paper hand letter"
+    draw = random.Random(5)
+    for number in range(4):
+        paragraphs = (" ".join(draw.choices(words.split(), k=20)) for _ in range(20))
+        (notes / f"{number}.txt").write_text("\n\n".join(paragraphs))
+    past = time.time() - 60
+    for file in notes.iterdir():
+        os.utime(file, (past, past))
+    server = start(run, "--watch", notes)
+    end = time.monotonic() + 60
+    while not server.metric("gatewise_takeovers"):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert server.post("/v1/completions", {"prompt": "rain", "max_tokens": 4})[0] == 200
+    server.popen.terminate()
+    assert server.popen.wait(10) == 143
+    assert not (run / "learning").exists()
+    assert load_checkpoint(run).config["learnt"]["decision"] == "better"

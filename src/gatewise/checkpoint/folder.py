@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -216,15 +216,18 @@ class RunFolder:
             raise save_error(f"cannot save step {step} in {self.path}", error) from None
         return path
 
-    def prune(self, keep: int) -> None:
+    def prune(self, keep: int, spare: Collection[int] = ()) -> None:
         """Remove all but the newest `keep` checkpoints, and never the latest or the best.
 
+        Args:
+            keep: how many.
+            spare: steps of checkpoints that stay, and are not counted.
         Raises:
             OptionError: keep < 1.
         """
         self._require_writable()
         _check_keep(keep)
-        names = sorted(self._catalogue.paths(), reverse=True)
+        names = [n for n in sorted(self._catalogue.paths(), reverse=True) if int(n) not in spare]
         protected = {
             self._catalogue.pointed(LATEST)[0],
             self._catalogue.pointed(BEST)[0],

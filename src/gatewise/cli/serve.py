@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +16,7 @@ from gatewise.cli.runs import ControlFile, read_control
 from gatewise.errors import DataError, FailedError, OptionError
 
 if TYPE_CHECKING:
+    from gatewise.serve.learning_handle import Learning
     from gatewise.serve.runs import Source
     from gatewise.serve.security import Rules
 
@@ -41,6 +43,13 @@ def serve(
         Parameter(help="Weights. Default: as the run was exported, else int8."),
     ] = None,
     control: ControlFile = None,
+    watch: Annotated[
+        Path | None,
+        Parameter(
+            help="A folder of texts: the first run goes on learning from what is new in it, in the background, and "
+            "takes over where that is better on text held out."
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None,
         Parameter(
@@ -77,7 +86,12 @@ def serve(
     acting = read_control(control)
     from gatewise.serve.runs import Runs, Source
 
-    found = Runs(_sources(runs, lambda name, path: Source(name, path, checkpoint, dtype, acting)))
+    sources = _sources(runs, lambda name, path: Source(name, path, checkpoint, dtype, acting))
+    found = Runs(sources)
+    if watch is not None:
+        from gatewise.serve.learning_handle import check_learning
+
+        check_learning(sources[0].path, watch)
     from gatewise.serve import server
     from gatewise.serve.app import Settings
 
@@ -85,12 +99,27 @@ def serve(
     place = server.listen(host, port)
     url = server.url_of(place)
 
-    def ready() -> None:
-        screen.say(f"serving {screen.shown(', '.join(found.names))} at {url}")
-
     settings = Settings(rules=rules, log=log, log_text=log_text)
-    server.serve(found, place, settings, ready)
+    with contextlib.ExitStack() as stack:
+
+        def ready() -> None:
+            if watch is not None:
+                found.on_request = stack.enter_context(_learn(sources[0], watch)).hold
+            screen.say(f"serving {screen.shown(', '.join(found.names))} at {url}")
+
+        server.serve(found, place, settings, ready)
     return 0
+
+
+def _learn(source: Source, folder: Path) -> Learning:
+    """A process that learns from a folder for a run; what it says goes to the log."""
+    from gatewise.serve.learning_handle import line_of, start_learning
+
+    def say(event: dict[str, Any]) -> None:
+        if line := line_of(event):
+            logging.getLogger("gatewise.serve").info("%s: %s", source.name, line)
+
+    return start_learning(source.path, folder, on_event=say)
 
 
 def _check_extra() -> None:

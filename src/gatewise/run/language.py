@@ -288,7 +288,7 @@ class LanguageRun(Run):
             raise OptionError(
                 f"batch_size: expected a whole number of 1 or more, found {batch_size!r}"
             )
-        tokens = self._tokens(data) if isinstance(data, str) else data
+        tokens = tokens_of(self.tokenizer, data) if isinstance(data, str) else data
         model: CostModel = self.model
         if dtype is not None or self.dtype is not None or engine == "step":
             model = self._packing.form(engine, dtype)
@@ -296,12 +296,14 @@ class LanguageRun(Run):
         assert found is not None  # only a stop makes it None
         return found
 
-    def _tokens(self, text: str) -> Tokens:
-        ids = self.tokenizer.encode(text).astype(np.uint32)
-        unknown_id = self.tokenizer.unknown_id
-        missing = 0 if unknown_id is None else int((ids == unknown_id).sum())
-        size = len(text.encode(errors="replace"))
-        return Tokens(ids, len(text), size, missing, [("text", 0)])
+
+def tokens_of(tokenizer: Tokenizer, text: str) -> Tokens:
+    """A text as a part of a corpus, in memory."""
+    ids = tokenizer.encode(text).astype(np.uint32)
+    unknown_id = tokenizer.unknown_id
+    missing = 0 if unknown_id is None else int((ids == unknown_id).sum())
+    size = len(text.encode(errors="replace"))
+    return Tokens(ids, len(text), size, missing, [("text", 0)])
 
 
 def build(checkpoint: Checkpoint) -> tuple[type[LanguageRun], nn.Module]:

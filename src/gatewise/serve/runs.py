@@ -201,11 +201,13 @@ class Runs:
 
     Attributes:
         failure: what kept one of them from being opened.
+        on_request: called for every request to a run, before it is answered; it must not wait.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._served = {source.name: Served(source) for source in sources}
         self.failure: BaseException | None = None
+        self.on_request: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Any:
         return iter(self._served.values())

@@ -62,6 +62,7 @@ class Service:
         Raises:
             Refused: too much is on its way, or the options do not fit.
         """
+        self.runs.on_request()
         work = Work(pieces=pieces)
         try:
             for request in requests:

@@ -75,8 +75,8 @@ class Corpus:
     fingerprint: str
     skipped: list[tuple[str, str]]
     notes: list[str]
-    cached: bool
-    _entry: store.Entry = field(repr=False)  # keeps a temporary folder alive
+    cached: bool = False
+    _entry: store.Entry | None = field(default=None, repr=False)  # keeps a temporary folder alive
 
 
 def build_corpus(

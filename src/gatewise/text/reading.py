@@ -24,7 +24,7 @@ from gatewise.text.documents import CHUNK, Document, Unusable, naming, survey
 
 _NAMED = 5  # skipped things that are told one by one
 
-__all__ = ["Document", "Reading", "Sources", "find_documents", "read_texts", "split_of"]
+__all__ = ["Document", "Reading", "Sources", "find_documents", "read_texts", "split_of", "walk"]
 
 PathLike: TypeAlias = "str | Path"
 Sources: TypeAlias = "PathLike | Sequence[PathLike] | Mapping[str, Sequence[PathLike]]"
@@ -163,7 +163,7 @@ class _Finder:
             )
 
     def _add_folder(self, folder: Path, split: str | None) -> None:
-        for path, reason in _walk(folder):
+        for path, reason in walk(folder):
             if reason:
                 self.skipped.append((str(path), reason))
             else:
@@ -237,7 +237,7 @@ def _matches(source: str) -> list[Path]:
     return sorted(Path(p) for p in glob.glob(os.path.expanduser(source), recursive=True))
 
 
-def _walk(folder: Path) -> Iterable[tuple[Path, str]]:
+def walk(folder: Path) -> Iterable[tuple[Path, str]]:
     """(path, "" or why it is skipped) of all files below `folder`, sorted."""
     entries: list[tuple[Path, str]] = []
 
