@@ -187,7 +187,9 @@ def test_a_place_to_cut_is_found_at_once_in_any_white_space() -> None:
     for text in ("a" + " " * 3_000_000, "a\t " * 500_000, "\t" * 3_000_000):
         begin = time.perf_counter()
         assert BpeTokenizer.cut(text) == (1 if text.startswith("a  ") else 0)
-        assert time.perf_counter() - begin < 2  # by searching both kinds anew from each place: minutes
+        assert (
+            time.perf_counter() - begin < 2
+        )  # by searching both kinds anew from each place: minutes
     assert BpeTokenizer.cut("a\r\nb\n c") == 4
 
 

@@ -59,6 +59,7 @@ def serve(
         raise OptionError(f"--rates: expected numbers above 0, found {rates}")
     typed = _typed(text)
     from gatewise.bench import serving
+    from gatewise.bench.typists import Load
     from gatewise.errors import unknown
     from gatewise.step.generation import StepLanguageModel
 
@@ -72,7 +73,7 @@ def serve(
     rows: list[Served] = []
     for name in servers or serving.SERVERS:
         server = serving.SERVERS[name](model, packed, tokenizer)
-        load = serving.Load(characters, 1.0, seconds)
+        load = Load(characters, 1.0, seconds)
         try:
             rows += serving.measured(name, server, typed, load, bound / 1000, given, _say)
         finally:
