@@ -120,7 +120,16 @@ def message(request: Request) -> bytes:
     return _HEAD.format(PATH, len(body)).encode() + body
 
 
-class Writer(asyncio.Protocol):
+def answered(received: bytes) -> tuple[int, bytes] | None:
+    """Status and body of an answer, once all of it has come."""
+    head, mark, body = received.partition(b"\r\n\r\n")
+    found = _LENGTH.search(head)
+    if not mark or found is None or len(body) < int(found[1]):
+        return None
+    return int(head[9:12]), body
+
+
+class Writer:
     """One that writes, and the connection: one request at a time.
 
     Args:
@@ -176,12 +185,11 @@ class Writer(asyncio.Protocol):
         if transport is not self._transport or self._answer is None:
             return
         self._received += data
-        head, mark, body = self._received.partition(b"\r\n\r\n")
-        found = _LENGTH.search(head)
-        if mark and found is not None and len(body) >= int(found[1]):
+        found = answered(self._received)
+        if found is not None:
             self._received = b""
             if not self._answer.done():
-                self._answer.set_result((int(head[9:12]), body))
+                self._answer.set_result(found)
 
     def lost(self, transport: object) -> None:
         """A connection ended."""
