@@ -218,3 +218,5 @@ def _begin_log() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # asyncio warns of each write to a client who has just left, which is no news
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
