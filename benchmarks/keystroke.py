@@ -1,24 +1,32 @@
-"""A keystroke inside the completion core: one more character of a text that is known, three candidates of eight tokens.
+"""A keystroke: one more character of a text that is known, three candidates of eight tokens.
 
-    python benchmarks/keystroke.py [--run RUN] [--dtype int8] [--threads 1]
+    python benchmarks/keystroke.py [--http] [--run RUN] [--dtype int8] [--threads 1] [--keys 300]
 
-Without a run, two untrained models, which are as quick: 2 x 512 over characters, 2 x 650 over 10,000 words. First the
-answer of the warm batcher is compared with that of one that knows nothing; then keys are pressed, one at a time.
+Inside the completion core; with --http through `gatewise serve` in a process of its own, over one connection that is
+kept. Without a run, two untrained models, which are as quick: 2 x 512 over characters, 2 x 650 over 10,000 words. Keys
+are pressed one at a time; then the last answer is compared with that of a batcher that knows nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import itertools
+import json
+import socket
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 
 import gatewise as gw
-from gatewise.complete import Answer, Batcher, Request
+from gatewise.complete import Batcher, Request
 from gatewise.generate import SamplingOptions
 from gatewise.mappings import LanguageModel, LanguageModelConfig
 from gatewise.step.generation import StepLanguageModel
@@ -27,7 +35,6 @@ from gatewise.text.tokenizers import build_tokenizer
 
 OPTIONS = SamplingOptions(n=3, max_tokens=8, temperature=0.7, seed=1)
 PREFIXES = (100, 10_000, 100_000)
-KEYS = 300
 
 
 def untrained(tokenizer: Tokenizer, units: int) -> LanguageModel:
@@ -39,57 +46,125 @@ def untrained(tokenizer: Tokenizer, units: int) -> LanguageModel:
     return LanguageModel(config).eval()
 
 
-def answer(batcher: Batcher, text: str) -> tuple[float, Answer]:
-    """Seconds, and what came."""
-    begin = time.perf_counter()
-    found = batcher.submit(Request(text, OPTIONS)).result(60)
-    return time.perf_counter() - begin, found
+class Core:
+    """A batcher in this process."""
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer, dtype: str) -> None:
+        self.batcher = Batcher(StepLanguageModel(model, dtype), tokenizer)
+
+    def __call__(self, text: str) -> list[str]:
+        answer = self.batcher.submit(Request(text, OPTIONS)).result(60)
+        return [one.text for one in answer.completions]
+
+    @property
+    def kept(self) -> str:
+        """What is kept of a text."""
+        nbytes = self.batcher.cache.nbytes / max(1, len(self.batcher.cache))
+        return f"; {nbytes / 1024:,.0f} kB are kept of it"
 
 
-def measure(name: str, model: LanguageModel, tokenizer: Tokenizer, text: str, dtype: str) -> None:
+class Served:
+    """A server in another process, over one connection."""
+
+    kept = ""
+
+    def __init__(self, port: int) -> None:
+        self._place = socket.create_connection(("127.0.0.1", port))
+        self._place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __call__(self, text: str) -> list[str]:
+        from gatewise.bench.over_http import answered, message
+
+        self._place.sendall(message(Request(text, OPTIONS)))
+        received = b""
+        while (found := answered(received)) is None:
+            part = self._place.recv(1 << 16)
+            if not part:
+                sys.exit("the server closed the connection")
+            received += part
+        status, body = found
+        document: Any = json.loads(body)
+        if status != 200:
+            sys.exit(f"the server answered {status}: {document.get('message')}")
+        return [one["text"] for one in document["completions"]]
+
+
+@contextlib.contextmanager
+def served(model: LanguageModel, tokenizer: Tokenizer, dtype: str) -> Iterator[Served]:
+    """`gatewise serve` for a model, as long as the context lasts."""
+    from gatewise.bench.over_http import save
+    from gatewise.bench.server_process import SERVE, ServerProcess
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = save(model, tokenizer, Path(folder) / "run")
+        with ServerProcess(*SERVE, run, "--dtype", dtype) as process:
+            yield Served(process.port)
+
+
+def measure(name: str, asked: Core | Served, fresh: Core, text: str, keys: int) -> None:
     """One line for each length."""
-    batcher, fresh = (Batcher(StepLanguageModel(model, dtype), tokenizer) for _ in range(2))
-    for size in PREFIXES:
-        batcher.cache.clear()
-        cold, _ = answer(batcher, text[:size])
+    asked(text[-300:])  # what is made at the first request of all is made
+    for place, size in enumerate(PREFIXES):
+        own = text[place + 1 :]  # begins as no other: nothing is known of it
+        begin = time.perf_counter()
+        asked(own[:size])
+        cold = time.perf_counter() - begin
         seconds = []
-        for k in range(1, KEYS + 1):
-            spent, found = answer(batcher, text[: size + k])
-            seconds.append(spent)
-        fresh.cache.clear()
-        _, again = answer(fresh, text[: size + KEYS])
-        if found.samples != again.samples:
+        for k in range(1, keys + 1):
+            begin = time.perf_counter()
+            found = asked(own[: size + k])
+            seconds.append(time.perf_counter() - begin)
+        fresh.batcher.cache.clear()
+        if found != fresh(own[: size + keys]):
             sys.exit(f"{name}, {size}: the warm answer is not that of a batcher that knows nothing")
         cuts = statistics.quantiles(seconds, n=100)
-        kept = batcher.cache.nbytes / max(1, len(batcher.cache)) / 1024
+        tokens = len(fresh.batcher.tokenizer.encode(own[:size]))
         print(
             f"{name} {size:>7,} characters: p50 {1e3 * statistics.median(seconds):.2f} ms, p99 {1e3 * cuts[98]:.2f}, "
-            f"cold {1e3 * cold:.0f} ms ({len(tokenizer.encode(text[:size])):,} tokens); {kept:,.0f} kB are kept of it"
+            f"cold {1e3 * cold:.0f} ms ({tokens:,} tokens){asked.kept}",
+            flush=True,
         )
-    batcher.close()
-    fresh.close()
+
+
+def one_model(
+    name: str,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    options: argparse.Namespace,
+) -> None:
+    """The model inside the core, or served."""
+    fresh = Core(model, tokenizer, options.dtype)
+    with (
+        served(model, tokenizer, options.dtype)
+        if options.http
+        else contextlib.nullcontext(Core(model, tokenizer, options.dtype))
+    ) as asked:
+        measure(name, asked, fresh, text, options.keys)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--http", action="store_true")
     parser.add_argument("--run")
     parser.add_argument("--dtype", default="int8")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--keys", type=int, default=300)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     text = "".join(inspect.getsource(module) for module in (argparse, statistics, inspect))
     if options.run:
         run = gw.load(options.run)
         assert isinstance(run.model, LanguageModel)
-        measure(options.run, run.model, run.tokenizer, text, options.dtype)
+        one_model(options.run, run.model, run.tokenizer, text, options)
         return
     characters = build_tokenizer("char", [text])
-    measure("2 x 512, characters", untrained(characters, 512), characters, text, options.dtype)
+    one_model("2 x 512, characters", untrained(characters, 512), characters, text, options)
     words = list(dict.fromkeys(text.split()))
     more = (f"w{k}" for k in itertools.count())
     vocabulary = words[:9_998] + [next(more) for _ in range(max(0, 9_998 - len(words)))]
     tokenizer = build_tokenizer("word", [" ".join(vocabulary) + "\n"])
-    measure("2 x 650, words", untrained(tokenizer, 650), tokenizer, text, options.dtype)
+    one_model("2 x 650, words", untrained(tokenizer, 650), tokenizer, text, options)
 
 
 if __name__ == "__main__":

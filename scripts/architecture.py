@@ -29,9 +29,9 @@ STAGES = (
     ("a run", "learning that can be stopped and taken up", ("checkpoint", "gradients")),
     ("", "", ("presets", "train", "sklearn")),
     ("use", "what a trained model is for", ("step", "generate", "novelty", "stream")),
-    ("", "", ("complete", "run", "export", "bench")),
+    ("", "", ("complete", "run", "export")),
     ("insight", "what is seen, measured and set in a trained model", ("insight", "plots")),
-    ("faces", "where people and programs come in", ("serve", "studio", "cli")),
+    ("faces", "where people and programs come in", ("serve", "studio", "bench", "cli")),
 )
 ORDER = tuple(name for _, _, names in STAGES for name in names)
 

@@ -81,3 +81,13 @@ def test_keys_come_at_their_rate() -> None:
     assert gaps.mean() == pytest.approx(0.2, rel=0.2)
     again = load.keys()
     assert (again[0] == due).all()
+
+
+def test_the_same_load_over_http(gatewise: Any) -> None:
+    words = ("bench", "serve", *SMALL, "--seconds", "0.5", "--rates", "30", "--http", "--json")
+    called = gatewise(*words, "--servers", "gatewise", "--servers", "nn.LSTM loop")
+    assert called.status == 0, called.err
+    found = json.loads(called.out)
+    assert found["http"]
+    assert [row["server"] for row in found["rows"]] == ["gatewise", "nn.LSTM loop"]
+    assert all(row["answers"] > 2 and math.isfinite(row["p99_ms"]) for row in found["rows"])

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +14,7 @@ import httpx
 import pytest
 import torch
 
+from gatewise.bench.server_process import SERVE, ServerProcess
 from gatewise.cli import main
 from gatewise.serve.app import Settings, build_api, wrap
 from gatewise.serve.runs import Runs, Source
@@ -120,78 +117,22 @@ def client(make: Make) -> Client:
     return make()
 
 
-@dataclass
-class Process:
-    """A server of its own."""
-
-    port: int
-    pid: int
-    popen: subprocess.Popen[str]
-    lines: list[str]
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-
-    def get(self, path: str) -> str:
-        connection = self.connect()
-        connection.request("GET", path)
-        found = connection.getresponse().read().decode()
-        connection.close()
-        return found
-
-    def post(self, path: str, body: Any) -> tuple[int, Any]:
-        connection = self.connect()
-        head = {"content-type": "application/json"}
-        connection.request("POST", path, json.dumps(body), head)
-        answer = connection.getresponse()
-        found = answer.status, json.loads(answer.read())
-        connection.close()
-        return found
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        lines = [one for one in self.get("/metrics").splitlines() if one.startswith(name)]
-        return sum(float(one.rsplit(" ", 1)[1]) for one in lines)
-
-    @property
-    def memory(self) -> int:
-        """Resident bytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return 1024 * int(status.split("VmRSS:")[1].split()[0])
-
-
 @pytest.fixture(scope="session")
-def start() -> Iterator[Callable[..., Process]]:
+def start() -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers; all are ended at the end."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[ServerProcess] = []
 
-    def begin(*words: object, **environment: str) -> Process:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "gatewise", "serve", *map(str, words), "--port", "0"],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        )
-        started.append(popen)
-        assert popen.stderr is not None
-        lines: list[str] = []
-        for line in popen.stderr:
-            lines.append(line)
-            if line.startswith("serving "):
-                port = int(line.rsplit(":", 1)[1])
-                return Process(port, popen.pid, popen, lines)
-        raise AssertionError("".join(lines))
+    def begin(*words: object, **environment: str) -> ServerProcess:
+        started.append(ServerProcess(*SERVE, *words, OMP_NUM_THREADS="1", **environment))
+        return started[-1]
 
     yield begin
-    for popen in started:
-        popen.kill()
-        popen.wait()
-        assert popen.stderr is not None
-        popen.stderr.close()
+    for process in started:
+        process.end()
 
 
 @pytest.fixture(scope="session")
-def process(start: Callable[..., Process], trained: Path) -> Process:
+def process(start: Callable[..., ServerProcess], trained: Path) -> ServerProcess:
     return start(trained)
 
 

@@ -184,7 +184,7 @@ def test_only_language_models_are_served(trained, monkeypatch) -> None:
     import gatewise.run
 
     other = type("Other", (), {"mapping": "tag"})
-    monkeypatch.setattr(gatewise.run, "load", lambda *_: other())
+    monkeypatch.setattr(gatewise.run, "load", lambda *_, **__: other())
     with pytest.raises(OptionError, match="only language models are served"):
         Source("mine", trained).open()
 

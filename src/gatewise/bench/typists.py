@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,3 +45,49 @@ class Load:
         kept = due < self.seconds
         order = np.argsort(due[kept], kind="stable")
         return due[kept][order], who[kept][order]
+
+
+class Key(NamedTuple):
+    """One keystroke.
+
+    Args:
+        number: of all, ascending with `due`.
+        due: seconds after the beginning.
+        writer: whose.
+        prefix: the document up to there.
+    """
+
+    number: int
+    due: float
+    writer: int
+    prefix: str
+
+
+class Typing:
+    """What people type of a text: each begins somewhere in it, with a document of so many characters.
+
+    Args:
+        load: how they type.
+        text: a short one is typed again.
+    """
+
+    def __init__(self, load: Load, text: str) -> None:
+        self.due, self._who = load.keys()
+        count = len(self.due)
+        self._text = text * -(-(load.characters + count + 1) // len(text))
+        self._starts = np.random.default_rng(load.seed).integers(
+            max(1, len(self._text) - load.characters - count), size=load.writers
+        )
+        self._ends = self._starts + load.characters
+
+    @property
+    def opened(self) -> list[str]:
+        """The documents before anything is typed."""
+        return [self._text[begin:end] for begin, end in zip(self._starts, self._ends, strict=True)]
+
+    def keystrokes(self) -> Iterator[Key]:
+        """All keystrokes, in the order of time."""
+        ends = self._ends.copy()
+        for k, (due, writer) in enumerate(zip(self.due.tolist(), self._who.tolist(), strict=True)):
+            ends[writer] += 1
+            yield Key(k, due, writer, self._text[self._starts[writer] : ends[writer]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 from gatewise.cli import plots, screen
 from gatewise.cli.inspecting import check_least, decimals, given_text
 from gatewise.cli.options import Json
+from gatewise.cli.serve import check_extra
 from gatewise.errors import OptionError
 
 if TYPE_CHECKING:
@@ -42,6 +44,13 @@ def serve(
     servers: Annotated[
         tuple[str, ...], Parameter(help="Only these; may be given several times.")
     ] = (),
+    http: Annotated[
+        bool,
+        Parameter(
+            help="Each server behind the application of `gatewise serve`, in a process of its own; needs gatewise[serve].",
+            negative="",
+        ),
+    ] = False,
     plot: Annotated[
         Path | None, Parameter(help="Draw p99 by rate (.png, .svg, .pdf); needs gatewise[plot].")
     ] = None,
@@ -59,29 +68,39 @@ def serve(
         raise OptionError(f"--rates: expected numbers above 0, found {rates}")
     typed = _typed(text)
     from gatewise.bench import serving
+    from gatewise.bench.servers import SERVERS
     from gatewise.bench.typists import Load
     from gatewise.errors import unknown
     from gatewise.step.generation import StepLanguageModel
 
     for name in servers:
-        if name not in serving.SERVERS:
-            raise unknown("server", name, serving.SERVERS)
+        if name not in SERVERS:
+            raise unknown("server", name, SERVERS)
+    if http:
+        check_extra()
     model, tokenizer = _untrained(typed, hidden_size, num_layers) if run is None else _loaded(run)
     packed = StepLanguageModel(model, dtype)
-    serving.check_same(model, packed, tokenizer, typed, exact=dtype == "float32")
+    said = serving.check_same(model, packed, tokenizer, typed, exact=dtype == "float32")
     sys.setswitchinterval(0.0005)
     rows: list[Served] = []
-    for name in servers or serving.SERVERS:
-        server = serving.SERVERS[name](model, packed, tokenizer)
-        load = Load(characters, 1.0, seconds)
-        try:
-            rows += serving.measured(name, server, typed, load, bound / 1000, given, _say)
-        finally:
-            server.close()
+    with tempfile.TemporaryDirectory() as folder:
+        if http:
+            from gatewise.bench import over_http
+
+            path = run or over_http.save(model, tokenizer, Path(folder) / "run")
+        for name in servers or SERVERS:
+            with (
+                over_http.there(name, path, dtype, typed)
+                if http
+                else serving.here(name, model, packed, tokenizer, typed)
+            ) as one:
+                serving.check_said(one, said[name], typed)
+                load = Load(characters, 1.0, seconds)
+                rows += serving.measured(one, typed, load, bound / 1000, given, _say)
     if plot is not None:
         _draw(rows, bound, plot)
     if json:
-        screen.out_json({"bound_ms": bound, "rows": [_row(one) for one in rows]})
+        screen.out_json({"bound_ms": bound, "http": http, "rows": [_row(one) for one in rows]})
     else:
         screen.out(_table(rows, bound))
     return 0
@@ -144,11 +163,12 @@ def _row(one: Served) -> dict[str, Any]:
 
 
 def _table(rows: list[Served], bound: float) -> str:
-    from gatewise.bench.serving import best_rate
-
-    lines = [["server", "writers", "keys/s", "p50 ms", "p95", "p99", "cancelled", ""]]
+    lines = [
+        ["server", "writers", "keys/s", "p50 ms", "p95", "p99", "cancelled", "load late ms", ""]
+    ]
     for one in rows:
         times = [f"{1e3 * one.percentile(p):.1f}" for p in (0.5, 0.95, 0.99)]
+        late = f"{1e3 * one.late:.1f}"
         lines.append(
             [
                 one.server,
@@ -156,20 +176,31 @@ def _table(rows: list[Served], bound: float) -> str:
                 f"{one.load.rate:,.1f}",
                 *times,
                 str(one.cancelled),
+                late,
                 "",
             ]
         )
-    said = screen.table(lines, indent="")
+    return "\n".join([screen.table(lines, indent=""), *_ratios(rows, bound)])
+
+
+def _ratios(rows: list[Served], bound: float) -> list[str]:
+    """What each can do with its p99 within the bound, and how many times that gatewise can."""
+    from gatewise.bench.serving import best_rate
+
     best = {
         name: best_rate([one for one in rows if one.server == name], bound / 1000)
         for name in dict.fromkeys(one.server for one in rows)
     }
-    for name, rate in best.items():
-        said += f"\n{name}: {rate:,.1f} keys/s with p99 <= {bound:g} ms"
+    said = [f"{name}: {rate:,.1f} keys/s with p99 <= {bound:g} ms" for name, rate in best.items()]
     ours = best.get("gatewise", 0.0)
     for name, rate in best.items():
-        if name != "gatewise" and rate:
-            said += f"\n{ours / rate:.1f} times the keys of {name}"
+        if name == "gatewise" or not ours:
+            continue
+        if rate:
+            said.append(f"{ours / rate:.1f} times the keys of {name}")
+        else:
+            least = min(one.load.rate for one in rows if one.server == name)
+            said.append(f"more than {ours / least:,.0f} times the keys of {name}")
     return said
 
 

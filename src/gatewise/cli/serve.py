@@ -81,7 +81,7 @@ def serve(
         raise OptionError("expected at least one run: gatewise serve runs/mine")
     if not 0 <= port <= 65535:
         raise OptionError(f"--port: expected 0 to 65535, found {port}")
-    _check_extra()
+    check_extra()
     rules = _rules(host, _token(token_file), allow_host, allow_origin)
     acting = read_control(control)
     from gatewise.serve.runs import Runs, Source
@@ -122,7 +122,8 @@ def _learn(source: Source, folder: Path) -> Learning:
     return start_learning(source.path, folder, on_event=say)
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
+    """Raise FailedError where what a server needs is not installed."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
@@ -217,3 +218,5 @@ def _begin_log() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # asyncio warns of each write to a client who has just left, which is no news
+    logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gatewise.errors import GatewiseError, OptionError
 from gatewise.serve.lsp_sources import Model, Remote, Source
@@ -51,7 +51,8 @@ class Runs:
     def _loaded(self, name: str) -> LanguageRun:
         from gatewise.run import LanguageRun, load
 
-        found = load(Path(name), "latest" if self._checkpoint == "latest" else "best")
+        which: Literal["best", "latest"] = "latest" if self._checkpoint == "latest" else "best"
+        found = load(Path(name), which, dtype="float32")  # what the step engine packs
         if not isinstance(found, LanguageRun):
             raise OptionError(
                 f"{name}: expected a run of mapping 'lm', found {found.mapping!r}: it cannot complete texts"

@@ -61,7 +61,7 @@ class Source:
         """
         from gatewise.run import LanguageRun, load
 
-        run = load(self.path, self.checkpoint)
+        run = load(self.path, self.checkpoint, dtype="float32")  # what the step engine packs
         if not isinstance(run, LanguageRun):
             raise OptionError(
                 f"{self.path}: expected a run of mapping 'lm', found {run.mapping!r}: only language models are served"

@@ -7,7 +7,7 @@ the connection alone, so it is watched while an answer is awaited, streaming or 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -36,6 +36,39 @@ class End(NamedTuple):
 
 
 Event: TypeAlias = "Piece | End"
+_PARTS = 256
+
+
+class _Waiting:
+    """What has happened and was not yet looked at.
+
+    The pieces of a sample are one: who is late catches up, and who does not read costs its texts and no more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._texts: dict[tuple[int, int], list[str]] = {}
+        self._ends: list[End] = []
+
+    def add(self, event: Event) -> bool:
+        """Called by the model's thread; whether nothing waited before."""
+        with self._lock:
+            first = not (self._texts or self._ends)
+            if isinstance(event, End):
+                self._ends.append(event)
+                return first
+            parts = self._texts.setdefault((event.number, event.sample), [])
+            parts.append(event.text)
+            if len(parts) >= _PARTS:
+                parts[:] = ["".join(parts)]
+        return first
+
+    def take(self) -> list[Event]:
+        """All of it, the ends last."""
+        with self._lock:
+            texts, self._texts = self._texts, {}
+            ends, self._ends = self._ends, []
+        return [*(Piece(*key, "".join(parts)) for key, parts in texts.items()), *ends]
 
 
 class Work:
@@ -47,7 +80,7 @@ class Work:
 
     def __init__(self, *, pieces: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
-        self._events: deque[Event] = deque()
+        self._waiting = _Waiting()
         self._wake = asyncio.Event()
         self._pieces = pieces
         self._tickets: list[Ticket] = []
@@ -94,8 +127,8 @@ class Work:
         return start
 
     def _put(self, event: Event) -> None:
-        self._events.append(event)
-        self._call(self._wake.set)
+        if self._waiting.add(event):
+            self._call(self._wake.set)
 
     def _call(self, act: Callable[[], object]) -> None:
         try:
@@ -114,9 +147,7 @@ class Work:
         while left:
             await self._wake.wait()
             self._wake.clear()
-            found: list[Event] = []
-            while self._events:
-                found.append(self._events.popleft())
+            found = self._waiting.take()
             for event in found:
                 if isinstance(event, End):
                     self.answers[event.number] = event.answer
