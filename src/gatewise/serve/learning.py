@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,10 +37,18 @@ from gatewise.checkpoint.lock import WriterLock
 from gatewise.errors import DataError, GatewiseError
 from gatewise.run import LanguageRun, load
 from gatewise.serve.learning_gate import Closed, Gate
-from gatewise.serve.learning_handle import WORK, Learning, check_learning, line_of, start_learning
+from gatewise.serve.learning_handle import (
+    LOCK,
+    WORK,
+    Learning,
+    check_learning,
+    line_of,
+    start_learning,
+)
 from gatewise.serve.learning_ledger import HELD, NEITHER, TRAIN, Ledger, digest_of
 from gatewise.serve.learning_notes import Notes
 from gatewise.serve.learning_options import LearningOptions
+from gatewise.serve.learning_priority import lower, woken_at_the_end_of
 from gatewise.serve.learning_rehearsal import Rehearsal, rehearsal
 from gatewise.serve.learning_round import (
     Material,
@@ -63,7 +72,7 @@ __all__ = [
     "start_learning",
 ]
 
-LOG, LEDGER, LOCK = "learning.jsonl", "learning.ledger", ".learning.lock"
+LOG, LEDGER = "learning.jsonl", "learning.ledger"
 
 _LISTED = 10
 _RETRY = 30.0
@@ -282,7 +291,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(words)
     names = [field.name for field in dataclasses.fields(LearningOptions)]
     options = LearningOptions(**{name: getattr(given, name) for name in names})
-    _lower_priority()
+    lower()
     keep_freed_memory()
     gate, code = Gate(), 0
 
@@ -296,13 +305,13 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN if given.controlled else end)
     if given.controlled:
         threading.Thread(target=gate.obey, args=(sys.stdin,), daemon=True).start()
+        with contextlib.suppress(BrokenPipeError):
+            tell({"event": "ready", "stoppable": woken_at_the_end_of(given.controlled)})
     failure: list[BaseException] = []
     work = threading.Thread(target=_work, args=(given.run, given.folder, options, gate, failure))
     work.start()
     work.join()
-    if failure and not isinstance(failure[0], GatewiseError):
-        raise failure[0]
-    return failure[0].exit_code if failure else code  # type: ignore[attr-defined]
+    return exit_code_of(failure[0]) if failure else code
 
 
 def _work(
@@ -323,9 +332,22 @@ def _work(
         return
     except BaseException as error:
         failure.append(error)
-        if isinstance(error, GatewiseError):
-            with contextlib.suppress(OSError):
-                tell({"event": "failed", "message": str(error)})
+        with contextlib.suppress(OSError):
+            tell({"event": "failed", "message": _message_of(error)})
+
+
+def _message_of(error: BaseException) -> str:
+    """Of an error of gatewise what it says; of another one its place only: it may hold the user's text."""
+    if isinstance(error, GatewiseError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
+    return f"an error in gatewise itself: {type(error).__name__} at {where}"
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit status for an error that ended the process."""
+    return error.exit_code if isinstance(error, GatewiseError) else 1
 
 
 def tell(event: dict[str, Any]) -> None:
@@ -334,20 +356,17 @@ def tell(event: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _lower_priority() -> None:
-    """Run only where nobody else wants to."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(19)
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    torch.set_num_threads(1)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m gatewise.serve.learning", allow_abbrev=False)
     parser.add_argument("run", type=Path, help="the run folder that is served")
     parser.add_argument("folder", type=Path, help="the folder of texts to learn from")
-    parser.add_argument("--controlled", action="store_true", help="orders come on standard input")
+    parser.add_argument(
+        "--controlled",
+        type=int,
+        default=0,
+        metavar="PID",
+        help="orders of that process come on standard input",
+    )
     for field in dataclasses.fields(LearningOptions):
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(flag, type=type(field.default), default=field.default)
