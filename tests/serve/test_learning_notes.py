@@ -77,7 +77,9 @@ class TestLedger:
     @pytest.mark.parametrize("broken", ["cut", "flipped", "empty", "none of ours"])
     def test_damage_is_told(self, tmp_path: Path, broken: str) -> None:
         path = tmp_path / "l"
-        self.sides(Ledger(path, 0.3), self.texts(20))
+        ledger = Ledger(path, 0.3)
+        self.sides(ledger, self.texts(20))
+        ledger.save()
         data = path.read_bytes()
         flipped = data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
         found = {"cut": data[:-9], "flipped": flipped, "empty": b"", "none of ours": b"[1]\n"}
