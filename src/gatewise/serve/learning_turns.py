@@ -18,6 +18,7 @@ from gatewise.checkpoint.contents import LOG as RUN_LOG
 from gatewise.checkpoint.lock import WriterLock
 from gatewise.errors import DataError, GatewiseError
 from gatewise.run import LanguageRun, load
+from gatewise.run.language import tokens_of
 from gatewise.serve.learning_gate import Gate
 from gatewise.serve.learning_handle import WORK
 from gatewise.serve.learning_ledger import HELD, NEITHER, TRAIN, Ledger, digest_of
@@ -30,6 +31,7 @@ from gatewise.serve.learning_round import (
     StaleError,
     identity,
     learn,
+    learnt_ones,
     publish,
     served,
 )
@@ -42,6 +44,8 @@ _JUDGED = 100_000
 """Characters of held-out notes by which a round is judged, at most."""
 _RETRY, _LONGEST = 30.0, 3600.0
 """Seconds until what went wrong is tried again; twice as long each time a whole round was in vain, up to the second."""
+_UNKNOWN = 0.25
+"""Share of a paragraph's tokens from which on it is not learnt, if the model does not know them."""
 _REST = 20
 """Rest after a look at the folder, in the time that the look has taken."""
 
@@ -78,9 +82,11 @@ class Learner:
         self._ledger = Ledger(run / LEDGER, options.held_share)
         self._own: tuple[int, Rehearsal] | None = None
         self._unknown: set[str] = set()
+        self._strange: dict[int, bool] = {}
         self._log = RunLog(run / LOG, writable=True)
         self._waits = ""
         self._idle, self._looked, self._failed = False, 0.0, 0
+        self._told_strange = False
         self.rounds = self.taken = 0
         disk.remove_tree(run / WORK)  # of a round that was killed
         if self._ledger.note:
@@ -120,6 +126,7 @@ class Learner:
         self._idle = False
         paragraphs = list(dict.fromkeys(self._notes.paragraphs()))
         placed = self._ledger.place(paragraphs, self._gate.wait)
+        placed = self._without_strange(paragraphs, placed)
         material, new = self._choose(paragraphs, placed)
         held = sum(
             len(text) for text, (_, side) in zip(paragraphs, placed, strict=True) if side == HELD
@@ -147,7 +154,29 @@ class Learner:
         if self._ledger.base == known:
             return False
         self._ledger.begin_anew(known)
+        self._strange = {}
         return True
+
+    def _without_strange(
+        self, paragraphs: Sequence[str], placed: Sequence[tuple[int, str]]
+    ) -> list[tuple[int, str]]:
+        """The sides, but "neither" for what this model can hardly read: it would learn what is unknown."""
+        tokenizer, known = self._model.tokenizer, self._strange
+        self._strange, found = {}, []
+        for text, (digest, side) in zip(paragraphs, placed, strict=True):
+            if digest not in known:
+                self._gate.wait()
+                tokens = tokens_of(tokenizer, text)
+                known[digest] = tokens.unknown > _UNKNOWN * len(tokens.ids)
+            self._strange[digest] = known[digest]
+            found.append((digest, NEITHER if known[digest] else side))
+        count = sum(self._strange.values())
+        if count and not self._told_strange:
+            self._notice(
+                f"{count:,} paragraphs are left out: the model knows too few of their characters or words"
+            )
+        self._told_strange = bool(count)
+        return found
 
     def _choose(
         self, paragraphs: Sequence[str], placed: Sequence[tuple[int, str]]
@@ -214,10 +243,11 @@ class Learner:
         return self._own[1]
 
     def _first(self) -> LanguageRun:
-        if self._base.step not in self._ledger.published:
-            return self._model
         folder = RunFolder.open(self._run)
-        before = [s for s in folder.checkpoints() if s not in self._ledger.published]
+        learnt = learnt_ones(folder, self._ledger.published)
+        if self._base.step not in learnt:
+            return self._model
+        before = [s for s in folder.checkpoints() if s not in learnt]
         if not before:
             return self._model
         return _loaded(load_checkpoint(folder.checkpoint_path(before[-1])))
