@@ -29,7 +29,7 @@ import torch
 
 from gatewise.checkpoint.contents import CHECKPOINTS
 from gatewise.checkpoint.lock import WriterLock
-from gatewise.errors import GatewiseError
+from gatewise.errors import CheckpointError, GatewiseError
 from gatewise.serve.learning_gate import Closed, Gate
 from gatewise.serve.learning_handle import LOCK, Learning, check_learning, line_of, start_learning
 from gatewise.serve.learning_options import LearningOptions
@@ -90,7 +90,7 @@ def _work(
     try:
         with contextlib.ExitStack() as stack:
             if (run / CHECKPOINTS).is_dir():  # else the learner says what is wrong
-                stack.callback(WriterLock(run, LOCK).close)
+                stack.callback(_lock(run).close)
             learner = Learner(run, folder, options, gate, tell)
             stack.callback(learner.close)
             learner.live()
@@ -102,6 +102,17 @@ def _work(
         failure.append(error)
         with contextlib.suppress(OSError):
             tell({"event": "failed", "message": _message_of(error)})
+
+
+def _lock(run: Path) -> WriterLock:
+    try:
+        return WriterLock(run, LOCK)
+    except CheckpointError as error:
+        if "another process" not in str(error):
+            raise
+        raise CheckpointError(
+            f"another server is learning in {run} already: what it learns is served here too"
+        ) from None
 
 
 def _message_of(error: BaseException) -> str:
