@@ -176,6 +176,18 @@ class TestNotes:
         assert notes.files == 4
         assert {reason for _, reason in notes.skipped} == {"beyond the first 0.0038147 MiB"}
 
+    def test_a_folder_of_very_many_files_is_read_in_part(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a/1", "a/2", "b/1", "c/1"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(f"text of {name}")
+        monkeypatch.setattr("gatewise.serve.learning_notes.FILES", 3)
+        notes = self.watch(tmp_path)
+        notes.look()
+        assert notes.paragraphs() == ["text of a/1", "text of a/2", "text of b/1"]
+        assert notes.skipped == [(str(tmp_path / "c"), "beyond the first 3 files")]
+
     def test_a_file_that_cannot_be_opened(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

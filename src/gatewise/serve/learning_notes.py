@@ -28,6 +28,9 @@ Stamp: TypeAlias = "tuple[int, int, int, int]"
 LONGEST = 2000
 """Characters of a paragraph; a longer one is cut at the end of a line or word."""
 
+FILES = 50_000
+"""Files after which no other folder is looked into."""
+
 _NEAR = 24
 """Characters behind a place that tell it from others."""
 
@@ -107,7 +110,7 @@ class Notes:
         skipped: list[tuple[str, str]] = []
         total, root = 0, self.folder.resolve()
         runs: dict[Path, bool] = {}
-        for path, reason in walk(self.folder):
+        for path, reason in walk(self.folder, FILES):
             place = root / path.relative_to(self.folder)
             if path.is_symlink():
                 place = path.resolve()
