@@ -28,8 +28,15 @@ from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionErr
 from gatewise.folders import user_cache
 from gatewise.run import LanguageRun
 from gatewise.serve import learning_round
-from gatewise.serve.learning import Learner, LearningOptions, _work, line_of, start_learning
-from gatewise.serve.learning_gate import Gate
+from gatewise.serve.learning import (
+    Learner,
+    Learning,
+    LearningOptions,
+    _work,
+    line_of,
+    start_learning,
+)
+from gatewise.serve.learning_gate import Closed, Gate
 from gatewise.serve.learning_ledger import HELD, Ledger
 from gatewise.serve.learning_notes import Notes
 from gatewise.serve.learning_rehearsal import rehearsal
@@ -350,11 +357,93 @@ def test_what_cannot_learn_is_refused(run: Path, tmp_path: Path, heard: Heard) -
         start_learning(run, tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="a run folder"):
         start_learning(tmp_path, tmp_path)
+    with pytest.raises(DataError, match="the run's own"):
+        start_learning(run, run / "checkpoints")
     export = tmp_path / "export"
     assert main(["export", str(run), "--to", str(export)]) == 0
     with pytest.raises(OptionError, match="exported"):
         Learner(export, tmp_path, options(), Gate(), heard.append)
     assert not list(export.glob("learning*"))
+
+
+def test_a_look_that_finds_nothing_new_costs_little(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch, notes: Path
+) -> None:
+    assert learner.turn() == "taken over"
+    assert learner.turn() == ""
+    monkeypatch.setattr(learner._ledger, "place", None)  # would fail
+    assert learner.turn() == ""
+    (notes / "note0.txt").write_text("another text")
+    with pytest.raises(TypeError):
+        learner.turn()
+
+
+def test_a_small_edit_of_a_long_paragraph_is_no_round(run: Path, notes: Path, heard: Heard) -> None:
+    learner = Learner(run, notes, options(fresh=500), Gate(), heard.append)
+    assert learner.turn() == "taken over"
+    text = (notes / "note1.txt").read_text()
+    (notes / "note1.txt").write_text(text.replace("rain", "drizzle", 2))
+    assert learner.turn() == ""
+    assert 0 < heard.of("state")[-1]["new_characters"] < 500
+    learner.close()
+
+
+def test_what_goes_wrong_is_tried_ever_more_seldom(
+    run: Path, notes: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    gate = Gate()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 9:
+            raise Closed
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gate, "sleep", sleep)
+    monkeypatch.setattr("gatewise.serve.learning_turns.learn", full)
+    learner = Learner(run, notes, options(), gate, heard.append)
+    with pytest.raises(Closed):
+        learner.live()
+    learner.close()
+    assert slept == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    assert [e["message"] for e in heard.of("notice") if "learning waits" in e["message"]] == [
+        "learning waits: [Errno 28] No space left on device"
+    ]
+
+
+def test_an_error_of_ours_tells_none_of_the_text(
+    run: Path, notes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("a secret of the user's")
+
+    monkeypatch.setattr("gatewise.serve.learning_turns.Ledger.place", fail)
+    failure: list[BaseException] = []
+    _work(run, notes, options(), Gate(), failure)
+    said = capsys.readouterr()
+    assert "ValueError at" in said.out
+    assert "secret" not in said.out + said.err
+
+
+def test_what_the_model_cannot_read_is_not_learnt(run: Path, notes: Path, heard: Heard) -> None:
+    for path in notes.iterdir():
+        path.write_text(path.read_text().translate({c: 0x4E00 + c for c in range(97, 123)}))
+    learner = Learner(run, notes, options(), Gate(), heard.append)
+    assert learner.turn() == ""
+    assert heard.of("state")[-1]["left_out"] == 60
+    assert "60 paragraphs are left out" in heard.of("notice")[-1]["message"]
+    learner.close()
+
+
+def test_checkpoints_of_another_training_are_never_removed(learner: Learner, run: Path) -> None:
+    """A run that was trained anew meanwhile has steps that learnt ones had before."""
+    learner._ledger.published = [120, 7]
+    assert learner.turn() == "taken over"
+    assert 120 in RunFolder.open(run).checkpoints()
+    assert learner._ledger.published == [load_checkpoint(run).step]
 
 
 def test_a_process_learns_and_is_steered(run: Path, notes: Path, heard: Heard) -> None:
@@ -375,15 +464,73 @@ def test_a_process_learns_and_is_steered(run: Path, notes: Path, heard: Heard) -
         learning.hold()
         assert learning.status()["state"] == "paused"
         if sys.platform == "linux":
+            until(lambda: _state(learning.pid) == "T")
             assert os.sched_getscheduler(learning.pid) == os.SCHED_IDLE
+            assert Path(f"/proc/{learning.pid}/oom_score_adj").read_text() == "1000\n"
         failure: list[BaseException] = []
         _work(run, notes, options(), Gate(), failure)
-        assert "another process" in str(failure[0])
+        assert "another server is learning" in str(failure[0])
         start = time.monotonic()
     assert time.monotonic() - start < 1.0
     assert learning.status()["state"] == "ended"
     assert not heard.of("ended")
     learning.hold()  # harmless
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is held by an order")
+def test_a_request_stops_it_until_none_is_on_its_way(tmp_path: Path, heard: Heard) -> None:
+    ready = {"event": "ready", "stoppable": True}
+    code = f"import time; print({json.dumps(ready)!r}, flush=True); time.sleep(60)"
+    busy = [True]
+    work = tmp_path / "learning"
+    work.mkdir()
+    with Learning(
+        tmp_path, [sys.executable, "-c", code], {}, 0.05, heard.append, lambda: bool(busy)
+    ) as learning:
+        until(lambda: learning._stoppable)
+        for _ in range(2):
+            learning.hold()
+            until(lambda: _state(learning.pid) == "T")
+        time.sleep(0.2)
+        assert _state(learning.pid) == "T"
+        busy.clear()
+        until(lambda: _state(learning.pid) != "T")
+        learning.hold()
+        learning.resume()
+        until(lambda: _state(learning.pid) != "T")
+        busy.append(True)
+        learning.hold()
+        learning._process.kill()
+        until(lambda: heard.of("ended"))
+        lock = WriterLock(tmp_path, ".learning.lock")  # another server's, that is at a round
+    assert work.exists()
+    lock.close()
+    learning.close()
+    assert not work.exists()
+
+
+def _state(pid: int) -> str:
+    """A process's state as Linux has it: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux wakes it at the end of its server")
+def test_a_stopped_learner_ends_with_a_server_that_is_killed(run: Path, notes: Path) -> None:
+    code = (
+        "import sys, time; from gatewise.serve.learning_handle import start_learning\n"
+        "learning = start_learning(sys.argv[1], sys.argv[2])\n"
+        "while not learning._stoppable: time.sleep(0.05)\n"
+        "learning.hold(); print(learning.pid, flush=True)\n"
+        "while True: learning.hold(); time.sleep(0.1)"
+    )
+    given = [sys.executable, "-c", code, str(run), str(notes)]
+    with subprocess.Popen(given, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        pid = int(server.stdout.readline())
+        until(lambda: _state(pid) == "T")
+        server.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists() or _state(pid) == "Z", 5.0)
 
 
 @pytest.fixture(scope="module")

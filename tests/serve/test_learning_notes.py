@@ -74,10 +74,27 @@ class TestLedger:
         assert (again.base, again.published, again.learnt) == ("x", [7], {2**64 - 1, 1})
         assert self.sides(again, [t + " more" for t in texts]) == sides
 
+    def test_only_what_no_round_has_read_is_news(self, tmp_path: Path) -> None:
+        ledger = Ledger(tmp_path / "l", 0.0)
+        (text,) = self.texts(1)
+        ((digest, _),) = ledger.place([text])
+        assert ledger.news(digest, 100) == 100
+        ledger.note_learnt([digest], "x")
+        ledger.save()
+        for known in (ledger, Ledger(tmp_path / "l", 0.0)):
+            ((edited, _),) = known.place([text + " and some more words at its end"])
+            assert 0 < known.news(edited, 100) < 40
+            known.note_tried([edited])
+            assert known.news(edited, 100) == 0
+        known.begin_anew("y")
+        assert known.news(edited, 100) == 100
+
     @pytest.mark.parametrize("broken", ["cut", "flipped", "empty", "none of ours"])
     def test_damage_is_told(self, tmp_path: Path, broken: str) -> None:
         path = tmp_path / "l"
-        self.sides(Ledger(path, 0.3), self.texts(20))
+        ledger = Ledger(path, 0.3)
+        self.sides(ledger, self.texts(20))
+        ledger.save()
         data = path.read_bytes()
         flipped = data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]
         found = {"cut": data[:-9], "flipped": flipped, "empty": b"", "none of ours": b"[1]\n"}
@@ -159,6 +176,18 @@ class TestNotes:
         assert notes.files == 4
         assert {reason for _, reason in notes.skipped} == {"beyond the first 0.0038147 MiB"}
 
+    def test_a_folder_of_very_many_files_is_read_in_part(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a/1", "a/2", "b/1", "c/1"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(f"text of {name}")
+        monkeypatch.setattr("gatewise.serve.learning_notes.FILES", 3)
+        notes = self.watch(tmp_path)
+        notes.look()
+        assert notes.paragraphs() == ["text of a/1", "text of a/2", "text of b/1"]
+        assert notes.skipped == [(str(tmp_path / "c"), "beyond the first 3 files")]
+
     def test_a_file_that_cannot_be_opened(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -171,6 +200,48 @@ class TestNotes:
         notes = self.watch(tmp_path)
         notes.look()
         assert notes.skipped == [(str(tmp_path / "a"), "unreadable (Permission denied)")]
+
+    def test_what_is_no_text_of_the_users_is_left(self, tmp_path: Path) -> None:
+        for name in ("note.md", "note.md~", "#note.md#", "other/log.jsonl", "other/latest"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(f"text of {name}")
+        (tmp_path / "other" / "checkpoints").mkdir()
+        (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "log.jsonl").write_text("its own")
+        (tmp_path / "link").symlink_to(tmp_path / "run" / "log.jsonl")
+        notes = self.watch(tmp_path)
+        notes.look()
+        assert notes.paragraphs() == ["text of note.md"]
+        assert {Path(name).name: reason for name, reason in notes.skipped} == {
+            "note.md~": "backups of editors",
+            "#note.md#": "backups of editors",
+            "log.jsonl": "in run folders",
+            "latest": "in run folders",
+            "round": "links to folders",
+        }
+
+    def test_a_folder_that_goes_is_told(self, tmp_path: Path) -> None:
+        folder = tmp_path / "a"
+        folder.mkdir()
+        (folder / "note").write_text("text")
+        notes = self.watch(folder)
+        assert notes.look()
+        folder.rename(tmp_path / "b")
+        assert notes.look()
+        assert notes.paragraphs() == []
+        assert "unreadable (No such file or directory)" in notes.news()
+        (tmp_path / "b").rename(folder)
+        assert notes.look()
+        assert notes.paragraphs() == ["text"]
+
+    def test_an_edit_moves_few_cuts_of_a_long_paragraph(self) -> None:
+        draw = np.random.default_rng(2)
+        lines = [" ".join(map(str, row)) for row in draw.integers(0, 9999, (1000, 8)).tolist()]
+        before = list(split("\n".join(lines)))
+        after = list(split("\n".join(["a new line", *lines[:500], *lines[503:]])))
+        assert len(before) > 20
+        assert len(set(after) - set(before)) <= 8
 
     def test_paragraphs(self) -> None:
         assert list(split("\n\n  def f():\n    return\n \t\n\n\nx\n")) == [

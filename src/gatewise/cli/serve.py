@@ -17,7 +17,7 @@ from gatewise.errors import DataError, FailedError, OptionError
 
 if TYPE_CHECKING:
     from gatewise.serve.learning_handle import Learning
-    from gatewise.serve.runs import Source
+    from gatewise.serve.runs import Runs, Source
     from gatewise.serve.security import Rules
 
 _SHORTEST = 16
@@ -104,14 +104,14 @@ def serve(
 
         def ready() -> None:
             if watch is not None:
-                found.on_request = stack.enter_context(_learn(sources[0], watch)).hold
+                found.on_request = stack.enter_context(_learn(sources[0], watch, found)).hold
             screen.say(f"serving {screen.shown(', '.join(found.names))} at {url}")
 
         server.serve(found, place, settings, ready)
     return 0
 
 
-def _learn(source: Source, folder: Path) -> Learning:
+def _learn(source: Source, folder: Path, runs: Runs) -> Learning:
     """A process that learns from a folder for a run; what it says goes to the log."""
     from gatewise.serve.learning_handle import line_of, start_learning
 
@@ -119,7 +119,11 @@ def _learn(source: Source, folder: Path) -> Learning:
         if line := line_of(event):
             logging.getLogger("gatewise.serve").info("%s: %s", source.name, line)
 
-    return start_learning(source.path, folder, on_event=say)
+    def busy() -> bool:
+        loaded = [served.loaded for served in runs if served.loaded is not None]
+        return any(batcher.load for one in loaded for batcher in one.batchers)
+
+    return start_learning(source.path, folder, on_event=say, busy=busy)
 
 
 def check_extra() -> None:

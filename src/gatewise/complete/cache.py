@@ -194,6 +194,10 @@ class StateCache:
         thin(new.kept, known.total)
         self._remember(new)
 
+    def recent(self, count: int) -> list[str]:
+        """The texts that were used last, the newest first; any thread may ask."""
+        return [document.text for document in list(self._used.values())[: -count - 1 : -1]]
+
     def clear(self) -> None:
         """Forget everything."""
         self._buckets.clear()

@@ -1,6 +1,7 @@
 """A learner as its server holds it: a process of its own, steered through a pipe. Imports no model.
 
-The process ends when the handle is closed, or when the process that holds it is gone, however that ended.
+The process ends when the handle is closed, or when the process that holds it is gone, however that ended. Where the
+system can wake it then (Linux), a request stops it where it stands, in the midst of a step; elsewhere the step is ended.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,17 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.checkpoint import disk
+from gatewise.checkpoint.lock import WriterLock
 from gatewise.errors import CheckpointError, DataError
 from gatewise.serve.learning_options import LearningOptions
 from gatewise.text.base import display
 
-WORK = "learning"
-"""The folder of a round, in the run's; it is there only while one is on."""
+WORK, LOCK = "learning", ".learning.lock"
+"""The folder of a round, in the run's, there only while one is on; and the file that keeps others from learning."""
 
 Listener = Callable[[dict[str, Any]], None]
 
 _AGAIN = 0.05
 """Seconds after an order to hold in which another one is not worth sending."""
+_LOOK = 0.01
+"""Seconds between two looks at what holds it, at least."""
 
 
 class Learning:
@@ -44,10 +49,12 @@ class Learning:
         environment: dict[str, str],
         quiet: float,
         listener: Listener,
+        busy: Callable[[], bool],
     ) -> None:
-        self._run, self._quiet, self._listener = run, quiet, listener
+        self._run, self._quiet, self._listener, self._busy = run, quiet, listener, busy
         self._held_until = self._sent = 0.0
         self._paused, self._closing = False, False
+        self._resting, self._stoppable, self._stopped = False, False, False
         self._status: dict[str, Any] = {"state": "starting"}
         self._last: dict[str, Any] | None = None
         self._message = ""
@@ -61,8 +68,12 @@ class Learning:
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)
         self._writing = threading.Lock()
-        self._reader = threading.Thread(target=self._listen, daemon=True)
-        self._reader.start()
+        self._held = threading.Condition()
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._listen, self._release)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def pid(self) -> int:
@@ -70,12 +81,60 @@ class Learning:
         return self._process.pid
 
     def hold(self) -> None:
-        """A request has come: no step begins for a second (`LearningOptions.quiet`). Cheap enough for every request."""
+        """A request has come: learning rests until a second after the last (`LearningOptions.quiet`).
+
+        Cheap enough for every request.
+        """
         now = time.monotonic()
         self._held_until = now + self._quiet
-        if now - self._sent >= _AGAIN:
-            self._sent = now
-            self._order(f"hold {self._quiet:.3f}")
+        if not self._resting:
+            with self._held:
+                self._rest()
+                self._held.notify_all()
+        elif not self._stoppable and now - self._sent >= _AGAIN:
+            self._order_to_hold()
+
+    def _rest(self) -> None:
+        self._resting = True
+        if not self._stoppable:
+            self._order_to_hold()
+        elif not self._stopped and not self._closing:
+            self._stopped = True
+            self._signal("SIGSTOP")
+
+    def _order_to_hold(self) -> None:
+        self._sent = time.monotonic()
+        self._order(f"hold {self._quiet:.3f}")
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if self._stopped:
+            self._stopped = False
+            self._signal("SIGCONT")
+
+    def _signal(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            self._process.send_signal(getattr(signal, name))
+
+    def _release(self) -> None:
+        """Let it go on when the last request is long enough ago; for a thread of its own."""
+        with self._held:
+            while not self._closing:
+                if self._resting and time.monotonic() >= self._held_until:
+                    if self._busy():
+                        self._held_until = time.monotonic() + self._quiet
+                        self._rest()
+                    else:
+                        self._end_rest()
+                left = self._held_until - time.monotonic()
+                self._held.wait(max(left, _LOOK) if self._resting else None)
+
+    def _end_rest(self) -> None:
+        self._resting = False
+        if time.monotonic() < self._held_until:  # `hold` came between and saw it at rest
+            self._resting = True
+        else:
+            self._go_on()
 
     def pause(self) -> None:
         """No step begins until `resume`."""
@@ -86,6 +145,8 @@ class Learning:
         """Steps may begin again, at once."""
         self._paused, self._held_until = False, 0.0
         self._order("resume")
+        with self._held:
+            self._go_on()
 
     def status(self) -> dict[str, Any]:
         """How it stands, JSON-able.
@@ -110,7 +171,10 @@ class Learning:
         Args:
             timeout: seconds after which it is killed: where others want all processors, it may not come to end itself.
         """
-        self._closing = True
+        with self._held:
+            self._closing = True
+            self._go_on()
+            self._held.notify_all()
         with self._writing, contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -119,8 +183,12 @@ class Learning:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(timeout)
-        disk.remove_tree(self._run / WORK)
+        for thread in self._threads:
+            thread.join(timeout)
+        with contextlib.suppress(CheckpointError, OSError):  # another server may be learning there
+            lock = WriterLock(self._run, LOCK)
+            disk.remove_tree(self._run / WORK)
+            lock.close()
 
     def __enter__(self) -> Learning:
         return self
@@ -149,6 +217,12 @@ class Learning:
 
     def _take(self, event: dict[str, Any]) -> None:
         values = {name: value for name, value in event.items() if name != "event"}
+        if event["event"] == "ready":  # from here on the end of this process would wake it
+            with self._held:
+                self._stoppable = event["stoppable"]
+                if self._resting:
+                    self._rest()
+            return
         if event["event"] == "state":
             self._status = values
         elif event["event"] == "round":
@@ -166,6 +240,7 @@ def start_learning(
     options: LearningOptions | None = None,
     *,
     on_event: Listener = lambda _: None,
+    busy: Callable[[], bool] = lambda: False,
 ) -> Learning:
     """A process that learns from a folder for a run.
 
@@ -174,6 +249,7 @@ def start_learning(
         folder: of texts: files that are new or changed are learnt from.
         options: how.
         on_event: called by a thread of its own with {"event": "state" | "notice" | "round" | "failed" | "ended", ...}.
+        busy: whether a request is still being answered: then a `hold` does not end.
     Raises:
         OptionError, DataError, CheckpointError: as `check_learning`.
     """
@@ -181,12 +257,12 @@ def start_learning(
     check_learning(run, folder, options)
     place = Path(run).absolute()
     command = [sys.executable, "-m", "gatewise.serve.learning"]
-    command += [str(place), str(Path(folder).absolute()), "--controlled"]
+    command += [str(place), str(Path(folder).absolute()), "--controlled", str(os.getpid())]
     for name, value in dataclasses.asdict(options).items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     # the folder that a server was started in is no place for modules; one thread from the first import on
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
-    return Learning(place, command, environment, options.quiet, on_event)
+    return Learning(place, command, environment, options.quiet, on_event, busy)
 
 
 def check_learning(
@@ -206,6 +282,10 @@ def check_learning(
         raise DataError(f"expected a folder of texts to watch, found none at {os.fspath(folder)}")
     if not (Path(run) / "checkpoints").is_dir():
         raise CheckpointError(f"{os.fspath(run)}: expected a run folder to learn in, found none")
+    if Path(run).resolve() in (Path(folder).resolve(), *Path(folder).resolve().parents):
+        raise DataError(
+            f"{os.fspath(folder)}: expected a folder of texts, found the run's own: name another one to watch"
+        )
 
 
 def line_of(event: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ SHARED = 0.25
 
 _WINDOW, _FEW, _EVERY, _MANY = 16, 8, 8, 3
 _LARGEST = 256 << 20
-_NAMES = (HELD, TRAIN, NEITHER, "held.marks", "train.marks", "learnt")
+_NAMES = (HELD, TRAIN, NEITHER, "held.marks", "train.marks", "learnt", "learnt.marks")
 
 
 class Ledger:
@@ -43,6 +43,7 @@ class Ledger:
 
     Attributes:
         learnt: digests of what the checkpoint named by `base` has learnt.
+        tried: digests of what it was to learn in vain; not kept on disk.
         base: identity of that checkpoint, or "".
         published: steps of the checkpoints that learning has added to the run.
         note: what is wrong with the file, or "".
@@ -51,23 +52,26 @@ class Ledger:
     def __init__(self, path: Path, share: float) -> None:
         self.path, self.share = path, share
         self.learnt: set[int] = set()
+        self.tried: set[int] = set()
         self.base = ""
         self.published: list[int] = []
         self.note = ""
         self._sides: dict[int, str] = {}
-        self._marks = {side: np.zeros(0, np.uint64) for side in (HELD, TRAIN)}
+        self._marks = {name: np.zeros(0, np.uint64) for name in (HELD, TRAIN, "learnt", "tried")}
         self._seen: dict[int, Marks] = {}
-        self._changed = False
         self._read()
 
-    def place(self, paragraphs: Sequence[str]) -> list[tuple[int, str]]:
-        """(digest, side) of each; what is new is placed for good, and saved.
+    def place(
+        self, paragraphs: Sequence[str], between: Callable[[], None] = lambda: None
+    ) -> list[tuple[int, str]]:
+        """(digest, side) of each; what is new is placed for good. `save` before anything comes of it.
 
         Args:
             paragraphs: all that there are now: what many of them have in common says nothing.
+            between: called before each that is new.
         """
         digests = [digest_of(text) for text in paragraphs]
-        marks = self._marks_of(digests, paragraphs)
+        marks = self._marks_of(digests, paragraphs, between)
         common = _common(list(marks.values()))
         new: dict[str, set[int]] = {HELD: set(), TRAIN: set()}
         for digest in digests:
@@ -77,18 +81,54 @@ class Ledger:
             side = self._sides[digest] = self._side(digest, own, new)
             if side in new:
                 new[side].update(own.tolist())
-            self._changed = True
         for side, found in new.items():
             more = np.fromiter(found, np.uint64, len(found))
             self._marks[side] = np.union1d(self._marks[side], more)
-        if self._changed:
-            self.save()
         return [(digest, self._sides[digest]) for digest in digests]
 
-    def _marks_of(self, digests: Sequence[int], paragraphs: Sequence[str]) -> dict[int, Marks]:
+    def news(self, digest: int, size: int) -> int:
+        """Characters of a paragraph, `size` long, that no round has read in another wording of it.
+
+        Args:
+            digest: of a paragraph that was placed last.
+            size: of it.
+        """
+        marks = self._seen[digest]
+        if not len(marks):
+            return size
+        read = _within(self._marks["learnt"], marks) | _within(self._marks["tried"], marks)
+        return round(size * float(np.mean(~read)))
+
+    def note_learnt(self, digests: Iterable[int], base: str) -> None:
+        """The checkpoint named by `base` has learnt these, and what the one before it had."""
+        digests = list(digests)
+        self.learnt.update(digests)
+        self.base = base
+        self._mark("learnt", digests)
+
+    def note_tried(self, digests: Iterable[int]) -> None:
+        """These were to be learnt in vain."""
+        digests = list(digests)
+        self.tried.update(digests)
+        self._mark("tried", digests)
+
+    def begin_anew(self, base: str) -> None:
+        """Another training's checkpoint is the best: what it has learnt is not known."""
+        self.base, self.learnt, self.tried = base, set(), set()
+        self._marks |= {name: np.zeros(0, np.uint64) for name in ("learnt", "tried")}
+
+    def _mark(self, name: str, digests: Sequence[int]) -> None:
+        found = [self._seen[digest] for digest in digests if digest in self._seen]
+        self._marks[name] = np.unique(np.concatenate([self._marks[name], *found]))
+
+    def _marks_of(
+        self, digests: Sequence[int], paragraphs: Sequence[str], between: Callable[[], None]
+    ) -> dict[int, Marks]:
         """The fingerprints of each paragraph; those of the last look are not made again."""
         known, self._seen = self._seen, {}
         for digest, text in zip(digests, paragraphs, strict=True):
+            if digest not in known:
+                between()
             self._seen[digest] = known[digest] if digest in known else fingerprints(text)
         return self._seen
 
@@ -123,7 +163,6 @@ class Ledger:
             "sha256": hashlib.sha256(body).hexdigest(),
         }
         disk.replace_file(self.path, json.dumps(head).encode() + b"\n" + body)
-        self._changed = False
 
     def _array(self, name: str) -> Marks:
         if name.endswith(".marks"):
@@ -151,7 +190,7 @@ class Ledger:
         arrays = dict(zip(_NAMES, np.split(numbers, np.cumsum(counts)[:-1]), strict=True))
         for side in (HELD, TRAIN, NEITHER):
             self._sides |= dict.fromkeys(arrays[side].tolist(), side)
-        self._marks = {side: arrays[f"{side}.marks"] for side in (HELD, TRAIN)}
+        self._marks |= {name: arrays[f"{name}.marks"] for name in (HELD, TRAIN, "learnt")}
         self.learnt = set(arrays["learnt"].tolist())
         self.base, self.published = str(head["base"]), [int(step) for step in head["published"]]
 

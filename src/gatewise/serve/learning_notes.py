@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias, cast
 
+from gatewise.checkpoint.contents import CHECKPOINTS, LATEST
 from gatewise.errors import DataError
 from gatewise.text.documents import Unusable, survey
 from gatewise.text.reading import Reading, walk
@@ -26,6 +27,12 @@ Stamp: TypeAlias = "tuple[int, int, int, int]"
 
 LONGEST = 2000
 """Characters of a paragraph; a longer one is cut at the end of a line or word."""
+
+FILES = 50_000
+"""Files after which no other folder is looked into."""
+
+_NEAR = 24
+"""Characters behind a place that tell it from others."""
 
 _BLANK = re.compile(r"\n(?:[^\S\n]*\n)+")
 
@@ -101,10 +108,15 @@ class Notes:
         """Of every file that may be read; and what may not, with the reason."""
         found: dict[Path, Stamp] = {}
         skipped: list[tuple[str, str]] = []
-        total = 0
-        for path, reason in walk(self.folder):
-            if self._apart in (path.resolve(), *path.resolve().parents):
+        total, root = 0, self.folder.resolve()
+        runs: dict[Path, bool] = {}
+        for path, reason in walk(self.folder, FILES):
+            place = root / path.relative_to(self.folder)
+            if path.is_symlink():
+                place = path.resolve()
+            if self._apart in (place, *place.parents):
                 continue
+            reason = reason or _reason(path, self.folder, runs)
             try:
                 status = path.stat()
             except OSError as error:
@@ -121,18 +133,42 @@ class Notes:
         return found, skipped
 
 
+def _reason(path: Path, folder: Path, runs: dict[Path, bool]) -> str:
+    """Why a file is not a text of the user's, or ""."""
+    if path.name.endswith("~") or path.name.startswith("#"):
+        return "backups of editors"
+    for parent in path.parents:
+        if parent == folder:
+            break
+        if parent not in runs:
+            runs[parent] = (parent / CHECKPOINTS).is_dir() and (parent / LATEST).is_file()
+        if runs[parent]:
+            return "in run folders"
+    return ""
+
+
 def split(text: str) -> Iterator[str]:
     """The paragraphs of a text: what stands between blank lines, none longer than `LONGEST`."""
     for part in _BLANK.split(text):
         part = part.strip("\n").rstrip()
         while len(part) > LONGEST:
-            end = part.rfind("\n", LONGEST // 2, LONGEST)
-            end = end if end > 0 else part.rfind(" ", LONGEST // 2, LONGEST)
-            end = end if end > 0 else LONGEST
+            end = _end_within(part)
             yield part[:end]
             part = part[end:].lstrip("\n")
         if part.strip():
             yield part
+
+
+def _end_within(part: str) -> int:
+    """Where to cut a long paragraph: a place that its text determines, so that an edit moves few of them."""
+    for mark in "\n ":
+        found = [m.start() for m in re.finditer(mark, part[LONGEST // 2 : LONGEST])]
+        if found:
+            near = {at: part[LONGEST // 2 + at :][:_NEAR] for at in found}
+            return LONGEST // 2 + min(
+                found, key=lambda at: zlib.crc32(near[at].encode("utf-8", "surrogatepass"))
+            )
+    return LONGEST
 
 
 def _read(path: Path, most: int) -> tuple[tuple[str, ...], str]:

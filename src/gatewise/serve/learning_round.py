@@ -6,6 +6,7 @@ who read the run until `publish` has added a whole checkpoint and pointed to it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import math
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from gatewise.checkpoint import Checkpoint, RunFolder, TrainingState, disk, load_checkpoint
 from gatewise.checkpoint.contents import MANIFEST
-from gatewise.errors import DataError, GatewiseError, OptionError
+from gatewise.checkpoint.reading import peek
+from gatewise.errors import CheckpointError, DataError, GatewiseError, OptionError
 from gatewise.mappings import LanguageLearner, LanguageModel, StreamOptions
 from gatewise.mappings.streams import evaluate_stream
 from gatewise.metrics import Tally
@@ -293,7 +295,8 @@ def publish(
     with RunFolder.resume(run) as folder:
         if identity(folder.best()) != identity(base):
             raise StaleError(f"{run} has another best checkpoint than step {base.step:,} by now")
-        trained = [step for step in folder.checkpoints() if step not in published]
+        learnt = learnt_ones(folder, published)
+        trained = [step for step in folder.checkpoints() if step not in learnt]
         step = folder.checkpoints()[-1] + outcome.steps
         folder.save(
             step,
@@ -307,6 +310,16 @@ def publish(
         folder.prune(keep, spare=trained)
         left = [s for s in folder.checkpoints() if s not in trained]
         return folder.best(), left
+
+
+def learnt_ones(folder: RunFolder, published: Sequence[int]) -> list[int]:
+    """Those of the steps whose checkpoints are of learning: another training may have come to the same steps."""
+    found = []
+    for step in published:
+        with contextlib.suppress(CheckpointError):
+            if LEARNT in peek(folder.checkpoint_path(step))["config"]:
+                found.append(step)
+    return found
 
 
 def _training_state(base: Checkpoint, step: int) -> TrainingState | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gatewise.errors import GatewiseError, OptionError
+from gatewise.serve.warming import warm
 
 if TYPE_CHECKING:
     from gatewise.complete import Answer, Batcher, Request, Ticket
@@ -169,6 +170,7 @@ class Served:
         except (GatewiseError, OSError) as error:
             _LOG.warning("%s: the new checkpoint is not taken over: %s", self.source.name, error)
             return
+        await warm(self.loaded.batcher, new.batcher)
         old, self.loaded = self.loaded, new
         self.taken_over += 1
         _LOG.warning("%s: step %s takes over", self.source.name, f"{new.run.step:,}")

@@ -237,8 +237,8 @@ def _matches(source: str) -> list[Path]:
     return sorted(Path(p) for p in glob.glob(os.path.expanduser(source), recursive=True))
 
 
-def walk(folder: Path) -> Iterable[tuple[Path, str]]:
-    """(path, "" or why it is skipped) of all files below `folder`, sorted."""
+def walk(folder: Path, most: int | None = None) -> Iterable[tuple[Path, str]]:
+    """(path, "" or why it is skipped) of all files below `folder`, sorted; of about the first `most`, if that is given."""
     entries: list[tuple[Path, str]] = []
 
     def failed(error: OSError) -> None:
@@ -246,6 +246,10 @@ def walk(folder: Path) -> Iterable[tuple[Path, str]]:
 
     for root, folders, files in os.walk(folder, onerror=failed):
         here = Path(root)
+        if most is not None and len(entries) >= most:
+            entries.append((here, f"beyond the first {most:,} files"))
+            break
+        folders.sort()
         for name in list(folders):
             if name.startswith("."):
                 entries.append((here / name, "hidden"))
