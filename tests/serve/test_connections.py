@@ -27,6 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "READ_SECONDS", 0.3)
     monkeypatch.setattr(Connection, "most", 20)
     monkeypatch.setattr(security.Guard.__init__, "__defaults__", (0.3,))
+    monkeypatch.setattr(security, "LINGERED_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -132,6 +133,42 @@ def test_bodies_beyond_the_cap_are_not_read(port: int) -> None:
         place.sendall(POST % (b"/infill", 2 << 20))
         assert place.recv(65536).startswith(b"HTTP/1.1 413")
         assert closes(place)
+
+
+def test_who_sends_all_of_a_body_before_reading_reads_why_it_is_refused(port: int) -> None:
+    size = 6 << 20
+    for kind, status in ((b"application/json", b"413"), (b"text/plain", b"413")):
+        with connect(port) as place:
+            head = (POST % (b"/infill", size)).replace(b"application/json", kind)
+            place.sendall(head + b" " * size)
+            assert receive(place, b'"code":413').startswith(b"HTTP/1.1 " + status)
+            assert closes(place)
+
+
+def test_a_body_that_is_announced_is_refused_before_it_is_sent(port: int) -> None:
+    with connect(port) as place:
+        head = POST % (b"/infill", 2 << 20)
+        place.sendall(head.replace(b"Host", b"Expect: 100-continue\r\nHost"))
+        assert place.recv(65536).startswith(b"HTTP/1.1 413")
+        assert closes(place)
+    with connect(port) as place:
+        head = POST % (b"/infill", 15)
+        place.sendall(head.replace(b"Host", b"Expect: 100-continue\r\nHost"))
+        assert receive(place, b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        place.sendall(b'{"n_predict":0}')
+        assert receive(place, b'"content"').startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_no_request_is_refused_as_json(port: int) -> None:
+    for text in (b"nonsense\r\n\r\n", HEAD.replace(b"Host:", b"Host"), b"\x16\x03\x01\n\r\n"):
+        with connect(port) as place:
+            place.sendall(text)
+            answer = receive(place, b"}")
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+                "message": "expected a request of HTTP/1.1"
+            }
+            assert closes(place)
 
 
 def test_who_does_not_read_is_cut_off(port: int, runs) -> None:

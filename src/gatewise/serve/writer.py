@@ -116,7 +116,7 @@ def _wanted(text: str) -> int:
     Raises:
         Refused: that is no number.
     """
-    digits = text.strip()
+    digits = unquote_plus(text).strip()
     if not digits:
         return 1
     if not (digits.isascii() and digits.isdigit()):
