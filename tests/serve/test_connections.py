@@ -14,6 +14,7 @@ import pytest
 from gatewise.serve import connections, security
 from gatewise.serve.app import Settings, build
 from gatewise.serve.connections import Connection, allow_connections
+from gatewise.serve.runs import Runs, Source
 from gatewise.serve.server import Server, listen, server_of, url_of
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -225,6 +226,42 @@ def test_a_signal_ends_it_when_what_is_on_its_way_is_answered(start, trained) ->
     assert [choice["finish_reason"] for choice in found["choices"]] == ["length"] * 2
     assert process.popen.wait(10) == 143
     assert process.popen.stderr.read() == "gatewise: stopped\n"
+
+
+def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) -> None:
+    place, runs = listen("127.0.0.1", 0), Runs([Source("mine", trained)])
+    runs.open()
+    settings = Settings(closing_seconds=0.2, follow_seconds=0)
+    server = server_of(build(runs, settings), settings)
+    server.on_end = lambda: runs.close(settings.closing_seconds)
+    thread = threading.Thread(target=server.run, args=([place],))
+    thread.start()
+    batcher = runs.find("mine").loaded.batcher
+    found: list[bytes] = []
+
+    def ask(stream: bool) -> None:
+        asked = {"max_tokens": 4096, "n": 32, "stream": stream, "temperature": 2}
+        body = json.dumps(asked).encode()
+        with connect(place.getsockname()[1]) as sending:
+            sending.sendall(POST % (b"/v1/completions", len(body)) + body)
+            parts = []
+            while part := sending.recv(65536):
+                parts.append(part)
+        found.append(b"".join(parts))
+
+    asking = [threading.Thread(target=ask, args=(stream,)) for stream in (True, False) * 3]
+    for one in asking:
+        one.start()
+    while batcher.load < 6:
+        time.sleep(0.005)
+    server.should_exit = True
+    for one in (*asking, thread):
+        one.join(10)
+        assert not one.is_alive()
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in found)
+    assert sum(b"data: [DONE]" in answer for answer in found) == 3
+    for answer in found:
+        assert b'"finish_reason":"length"' in answer
 
 
 def test_addresses() -> None:

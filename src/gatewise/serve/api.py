@@ -150,14 +150,16 @@ def router(service: Service) -> APIRouter:
     async def complete(body: CompleteBody, http: HttpRequest) -> Response:
         served, loaded = service.find(body.run)
         control = control_of(body.control)
-        if control is not None:
-            async with turns.one(http):
-                loaded = await _controlled(loaded, control)
         options = {name: getattr(body, name) for name in _OPTIONS}
         request = Request(
             body.prefix, SamplingOptions(**options), body.suffix, seconds_of(body.seconds)
         )
-        (answer,) = await service.answers(http, loaded, [request])
+        with loaded.held():
+            acted = loaded
+            if control is not None:
+                async with turns.one(http):
+                    acted = await _controlled(loaded, control)
+            (answer,) = await service.answers(http, acted, [request])
         return as_json({"run": served.source.name} | document(answer))
 
     @routes.post(

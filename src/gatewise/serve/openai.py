@@ -20,7 +20,7 @@ from gatewise.serve import bounds
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
 from gatewise.serve.service import STREAMED, Route, Service, errors, seconds_of
-from gatewise.serve.work import End, EventStream, Piece, Work
+from gatewise.serve.work import End, EventStream, Piece, Work, joined
 
 _SEVERAL = Field(min_length=1, max_length=bounds.MOST_TEXTS, fail_fast=True)
 _FEW = 4096
@@ -159,11 +159,12 @@ def router(service: Service) -> APIRouter:
     )
     async def completions(body: CompletionBody, http: HttpRequest) -> Response:
         served, loaded = service.find(body.model)
-        asked = Asked(body, loaded, served.source.name, await _prompts(body, loaded))
-        if body.stream:
-            work = service.begin(http, loaded, asked.requests, pieces=True)
-            return EventStream(work, asked.lines(work))
-        return as_json(asked.answer(await service.answers(http, loaded, asked.requests)))
+        with loaded.held():
+            asked = Asked(body, loaded, served.source.name, await _prompts(body, loaded))
+            if body.stream:
+                work = service.begin(http, loaded, asked.requests, pieces=True)
+                return EventStream(work, asked.lines(work))
+            return as_json(asked.answer(await service.answers(http, loaded, asked.requests)))
 
     return routes
 
@@ -262,9 +263,8 @@ class Asked:
                     choice = self._choice(number * self._n + sample, prompt, None)
                     yield event(self._envelope([choice]) | more)
         async for found in work.events():
-            for one in found:
-                for choice in self._streamed(one):
-                    yield event(self._envelope([choice]) | more)
+            choices = [choice for one in joined(found) for choice in self._streamed(one)]
+            yield b"".join(event(self._envelope([choice]) | more) for choice in choices)
         answers = [answer for answer in work.answers if answer is not None]
         if any(answer.error is not None for answer in answers):
             yield event({"error": {"message": "the run failed", "type": "server_error"}})

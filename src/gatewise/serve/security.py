@@ -232,7 +232,6 @@ def _lingering(scope: Scope, receive: Receive, send: Send) -> Send:
     Most clients send all of a body before they read. To close on one that is unread makes the system forget the answer,
     and the client sees a broken connection, which it takes for an accident and tries again.
     """
-
     head = dict(scope["headers"])
     sending = head.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in head
 
