@@ -234,7 +234,7 @@ def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) 
     settings = Settings(closing_seconds=0.2, follow_seconds=0)
     server = server_of(build(runs, settings), settings)
     server.on_end = lambda: runs.close(settings.closing_seconds)
-    thread = threading.Thread(target=server.run, args=([place],))
+    thread = threading.Thread(target=server.run, args=([place],), daemon=True)
     thread.start()
     batcher = runs.find("mine").loaded.batcher
     found: list[bytes] = []
@@ -249,7 +249,9 @@ def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) 
                 parts.append(part)
         found.append(b"".join(parts))
 
-    asking = [threading.Thread(target=ask, args=(stream,)) for stream in (True, False) * 3]
+    asking = [
+        threading.Thread(target=ask, args=(stream,), daemon=True) for stream in (True, False) * 3
+    ]
     for one in asking:
         one.start()
     while batcher.load < 6:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,38 +198,40 @@ def test_a_folder_that_is_being_copied_is_taken_over_when_it_is_whole(
     runs.close(5)
 
 
-def test_nobody_who_has_found_a_run_finds_it_closed(make, trained, tmp_path: Path) -> None:
+def test_nobody_who_has_found_a_run_finds_it_closed(
+    make, trained, tmp_path: Path, monkeypatch
+) -> None:
     """A checkpoint is taken over between two rounds of rnn-writer, and while a control is made."""
+    monkeypatch.setattr("gatewise.serve.writer.shaped", lambda text: (text, False))
     folder = Path(shutil.copytree(trained, tmp_path / "copy"))
     runs = Runs([Source("mine", folder)])
     runs.open()
     client, served = make(of=runs), runs.find("mine")
 
-    async def scene() -> None:
-        for path in ("/generate?start_text=gate&n=10", "/api/complete"):
-            old, make_control = served.loaded, served.loaded.controlled
-            submit = old.submit
+    async def scene(method: str, path: str, body: object = None) -> None:
+        old, gate = served.loaded, threading.Event()
+        submit, controlled = old.submit, old.controlled
 
-            def late(*args: object, take=submit) -> object:
-                found = take(*args)
-                time.sleep(0.05)
-                return found
+        def slow_submit(request, on_piece, on_end):
+            return submit(request, on_piece, lambda answer: (gate.wait(10), on_end(answer)))
 
-            old.submit = late
-            old.controlled = lambda control, do=make_control: (time.sleep(0.3), do(control))[1]
-            body = {"prefix": "a", "control": [{"op": "off", "name": "o"}], "max_tokens": 4}
-            asked = client.call("POST", path, body) if "api" in path else client.call("GET", path)
-            answer = asyncio.ensure_future(asked)
-            while not old.users:
-                await asyncio.sleep(0.001)
-            (folder / "best").write_bytes((folder / "best").read_bytes())
-            await served.follow()
-            assert served.loaded is not old
-            assert (await answer).status_code == 200, answer.result().text
-            while served.all != [served.loaded]:
-                await asyncio.sleep(0.01)
+        old.submit = slow_submit
+        old.controlled = lambda control: (gate.wait(10), controlled(control))[1]
+        answer = asyncio.ensure_future(client.call(method, path, body))
+        while not old.users:
+            await asyncio.sleep(0.001)
+        (folder / "best").write_bytes((folder / "best").read_bytes())
+        await served.follow()
+        assert served.loaded is not old
+        await asyncio.sleep(0.05)  # in which it would be closed
+        gate.set()
+        assert (await answer).status_code == 200, answer.result().text
+        while served.all != [served.loaded]:
+            await asyncio.sleep(0.01)
 
-    asyncio.run(scene())
+    asyncio.run(scene("GET", "/generate?start_text=gate&n=2"))
+    control = [{"op": "off", "name": "o"}]
+    asyncio.run(scene("POST", "/api/complete", {"prefix": "a", "control": control}))
     assert served.taken_over == 2
     runs.close(5)
 
