@@ -41,14 +41,17 @@
 (add-to-list 'lsp-language-id-configuration '(text-mode . "plaintext") t)
 
 (defun gatewise-model (run)
-  "Go on with the model in the folder RUN."
-  (interactive "DRun folder: ")
+  "Go on with the model in the folder RUN, or with --server that of this name."
+  (interactive
+   (list (if (member "--server" gatewise-command)
+             (read-string "Model: ")
+           (expand-file-name (read-directory-name "Run folder: ")))))
   (lsp-request "workspace/executeCommand"
-               (list :command "gatewise.model" :arguments (vector (expand-file-name run)))))
+               (list :command "gatewise.model" :arguments (vector run))))
 
 (defun gatewise-control (file)
   "Set gates by the JSON in FILE; by none where it is empty."
-  (interactive "fControl (empty for none): ")
+  (interactive (list (read-file-name "Control (empty for none): " nil "" nil)))
   (lsp-request "workspace/executeCommand"
                (list :command "gatewise.control"
                      :arguments (if (string-empty-p file) [] (vector (expand-file-name file))))))

@@ -79,6 +79,10 @@ function M.ready()
 end
 
 local function execute(name, arguments)
+  if not client() then
+    vim.notify("gatewise: the language server is not running", vim.log.levels.ERROR)
+    return
+  end
   local params = { command = name, arguments = arguments }
   local function told(failed, result)
     local line = failed and failed.message or ("gatewise: " .. result.model)
@@ -100,7 +104,9 @@ function M.setup(options)
     end,
   })
   vim.api.nvim_create_user_command("GatewiseModel", function(given)
-    execute("gatewise.model", { vim.fn.fnamemodify(given.args, ":p") })
+    -- a folder; or, of a server, one of its models
+    local run = M.options.server and given.args or vim.fn.fnamemodify(given.args, ":p")
+    execute("gatewise.model", { run })
   end, { nargs = 1, complete = "dir" })
   vim.api.nvim_create_user_command("GatewiseControl", function(given)
     execute("gatewise.control", given.args ~= "" and { vim.fn.fnamemodify(given.args, ":p") } or {})

@@ -14,6 +14,7 @@ import pytest
 from gatewise.serve import connections, security
 from gatewise.serve.app import Settings, build
 from gatewise.serve.connections import Connection, allow_connections
+from gatewise.serve.runs import Runs, Source
 from gatewise.serve.server import Server, listen, server_of, url_of
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -27,6 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "READ_SECONDS", 0.3)
     monkeypatch.setattr(Connection, "most", 20)
     monkeypatch.setattr(security.Guard.__init__, "__defaults__", (0.3,))
+    monkeypatch.setattr(security, "LINGERED_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -134,6 +136,42 @@ def test_bodies_beyond_the_cap_are_not_read(port: int) -> None:
         assert closes(place)
 
 
+def test_who_sends_all_of_a_body_before_reading_reads_why_it_is_refused(port: int) -> None:
+    size = 6 << 20
+    for kind, status in ((b"application/json", b"413"), (b"text/plain", b"413")):
+        with connect(port) as place:
+            head = (POST % (b"/infill", size)).replace(b"application/json", kind)
+            place.sendall(head + b" " * size)
+            assert receive(place, b'"code":413').startswith(b"HTTP/1.1 " + status)
+            assert closes(place)
+
+
+def test_a_body_that_is_announced_is_refused_before_it_is_sent(port: int) -> None:
+    with connect(port) as place:
+        head = POST % (b"/infill", 2 << 20)
+        place.sendall(head.replace(b"Host", b"Expect: 100-continue\r\nHost"))
+        assert place.recv(65536).startswith(b"HTTP/1.1 413")
+        assert closes(place)
+    with connect(port) as place:
+        head = POST % (b"/infill", 15)
+        place.sendall(head.replace(b"Host", b"Expect: 100-continue\r\nHost"))
+        assert receive(place, b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        place.sendall(b'{"n_predict":0}')
+        assert receive(place, b'"content"').startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_no_request_is_refused_as_json(port: int) -> None:
+    for text in (b"nonsense\r\n\r\n", HEAD.replace(b"Host:", b"Host"), b"\x16\x03\x01\n\r\n"):
+        with connect(port) as place:
+            place.sendall(text)
+            answer = receive(place, b"}")
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+                "message": "expected a request of HTTP/1.1"
+            }
+            assert closes(place)
+
+
 def test_who_does_not_read_is_cut_off(port: int, runs) -> None:
     place = socket.socket()
     place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -188,6 +226,44 @@ def test_a_signal_ends_it_when_what_is_on_its_way_is_answered(start, trained) ->
     assert [choice["finish_reason"] for choice in found["choices"]] == ["length"] * 2
     assert process.popen.wait(10) == 143
     assert process.popen.stderr.read() == "gatewise: stopped\n"
+
+
+def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) -> None:
+    place, runs = listen("127.0.0.1", 0), Runs([Source("mine", trained)])
+    runs.open()
+    settings = Settings(closing_seconds=0.2, follow_seconds=0)
+    server = server_of(build(runs, settings), settings)
+    server.on_end = lambda: runs.close(settings.closing_seconds)
+    thread = threading.Thread(target=server.run, args=([place],), daemon=True)
+    thread.start()
+    batcher = runs.find("mine").loaded.batcher
+    found: list[bytes] = []
+
+    def ask(stream: bool) -> None:
+        asked = {"max_tokens": 4096, "n": 32, "stream": stream, "temperature": 2}
+        body = json.dumps(asked).encode()
+        with connect(place.getsockname()[1]) as sending:
+            sending.sendall(POST % (b"/v1/completions", len(body)) + body)
+            parts = []
+            while part := sending.recv(65536):
+                parts.append(part)
+        found.append(b"".join(parts))
+
+    asking = [
+        threading.Thread(target=ask, args=(stream,), daemon=True) for stream in (True, False) * 3
+    ]
+    for one in asking:
+        one.start()
+    while batcher.load < 6:
+        time.sleep(0.005)
+    server.should_exit = True
+    for one in (*asking, thread):
+        one.join(10)
+        assert not one.is_alive()
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in found)
+    assert sum(b"data: [DONE]" in answer for answer in found) == 3
+    for answer in found:
+        assert b'"finish_reason":"length"' in answer
 
 
 def test_addresses() -> None:

@@ -112,8 +112,43 @@ def test_samplers_that_are_named_act_and_unknown_ones_are_passed_over(client) ->
     asked = {"prompt": "gate", "n_predict": 12, "temperature": 5, "top_k": 1}
     greedy = client.post("/completion", asked | {"samplers": ["top_k", "nonsense"]})["content"]
     assert greedy == client.post("/completion", asked | {"samplers": ["top_k"]})["content"]
+    assert greedy == client.post("/completion", asked | {"samplers": "xk"})["content"]
     wild = {client.post("/completion", asked | {"samplers": []})["content"] for _ in range(3)}
     assert len(wild) > 1
+    asked = {"prompt": "gate", "n_predict": 12, "temperature": 0}
+    drawn = {client.post("/completion", asked | {"samplers": "kpm"})["content"] for _ in range(3)}
+    assert len(drawn) > 1  # what is not named does not act
+
+
+def test_null_is_what_is_left_out(client) -> None:
+    asked = {"prompt": "gate", "n_predict": 12, "seed": 2}
+    found = client.post("/completion", asked)["content"]
+    nothing = dict.fromkeys(
+        ("stream", "n_probs", "temperature", "stop", "input_extra", "cache_prompt", "n_indent")
+    )
+    assert client.post("/completion", asked | nothing)["content"] == found
+    assert client.post("/tokenize", {"content": None, "with_pieces": None}) == {"tokens": []}
+
+
+def test_seeds_that_mean_any(client) -> None:
+    for seed in (-1, 2**32 - 1):
+        asked = {"prompt": "gate", "n_predict": 20, "seed": seed}
+        assert len({client.post("/completion", asked)["content"] for _ in range(3)}) > 1
+
+
+def test_the_stop_that_was_met_is_named_and_tokens_are_given_where_they_are_wanted(client) -> None:
+    asked = {"prompt": "gate", "n_predict": 30, "seed": 3, "return_tokens": True}
+    whole = client.post("/completion", asked)
+    assert client.post("/detokenize", {"tokens": whole["tokens"]})["content"] == whole["content"]
+    met = whole["content"][3:6]
+    for stream in (False, True):
+        found = client(
+            "POST", "/completion", asked | {"stop": ["\x01", met, "\x02"], "stream": stream}
+        )
+        last = json.loads(found.text.strip().split("\n\n")[-1].removeprefix("data: "))
+        assert (last["stop_type"], last["stopping_word"]) == ("word", met)
+    none = client.post("/completion", asked | {"stop": ["\x01", "\x02"]})
+    assert (none["stop_type"], none["stopping_word"]) == ("limit", "")
 
 
 def test_tokens_there_and_back(client) -> None:

@@ -75,6 +75,7 @@ async def test_capabilities() -> None:
         able = result.capabilities
         assert able.position_encoding == "utf-32"
         assert able.inline_completion_provider is not None
+        assert able.completion_provider.trigger_characters == (".",)
         assert able.text_document_sync.change == types.TextDocumentSyncKind.Incremental
         assert able.execute_command_provider.commands == (
             "gatewise.model",
@@ -225,6 +226,64 @@ async def test_a_failure_is_shown_once_and_the_server_goes_on() -> None:
 
 
 @in_loop
+async def test_a_server_that_is_lost_again_is_shown_again() -> None:
+    class Flaky(Told):
+        lost = True
+
+        async def ask(self, asked: Any) -> Any:
+            if self.lost and asked.settings is not None:
+                raise FailedError("no answer from there")
+            return await super().ask(asked)
+
+    source = Flaky()
+    async with connected(source) as editor:
+        editor.open("x")
+        for lost, shown in ((True, 1), (True, 1), (False, 1), (True, 2)):
+            source.lost = lost
+            assert bool(await editor.inline()) != lost
+            assert len(editor.shown) == shown
+
+
+@in_loop
+async def test_what_cannot_be_read_is_answered_and_so_is_what_comes_too_late() -> None:
+    async with connected(Told()) as editor:
+        editor.open("x")
+        writer, name = editor.protocol.writer, types.TEXT_DOCUMENT_INLINE_COMPLETION
+        assert writer is not None
+        answers = editor.protocol._request_futures
+
+        def ask(number: int, place: object) -> Any:
+            waiting: Future[Any] = Future()
+            answers[number] = waiting
+            params = {
+                "textDocument": {"uri": URI},
+                "position": place,
+                "context": {"triggerKind": 1},
+            }
+            said = {"jsonrpc": "2.0", "id": number, "method": name, "params": params}
+            body = json.dumps(said).encode()
+            writer.write(b"content-length: %d\r\n\r\n" % len(body) + body)
+            return asyncio.wrap_future(waiting)
+
+        places = ({"line": 0, "character": -1}, {"line": 2**40, "character": 0}, [], None)
+        for number, place in enumerate(places, 900):
+            with pytest.raises(JsonRpcException) as told:
+                await ask(number, place)
+            assert told.value.code in (-32602, -32603)
+        assert len((await ask(950, {"line": 0, "character": 1})).items) == 1
+        await editor.shutdown_async(None)
+        with pytest.raises(JsonRpcException) as told:
+            await editor.inline()
+        assert told.value.code == -32600
+        editor.end = functools.partial(_leave, editor)  # type: ignore[method-assign]
+
+
+async def _leave(editor: Editor) -> None:
+    editor.exit(None)
+    await asyncio.wait_for(editor.stop(), 20)
+
+
+@in_loop
 async def test_an_error_of_our_own_is_no_end() -> None:
     class Broken(Told):
         async def ask(self, asked: Any) -> Any:
@@ -353,12 +412,14 @@ async def test_settings_come_at_the_start_by_change_and_by_question() -> None:
 
 @in_loop
 async def test_wrong_settings_are_shown_and_the_others_hold() -> None:
-    async with connected(Told(), options={"maxToken": 5, "n": 2}) as editor:
+    options = {"maxToken": 5, "n": 2, "triggerCharacters": [1]}
+    async with connected(Told(), options=options) as editor:
         editor.configure({"gatewise": {"temperature": "hot", "debounce": 10}})
         status = await editor.command("gatewise.status")
         assert (status["settings"]["n"], status["settings"]["debounce"]) == (2, 10)
         assert "did you mean maxTokens?" in editor.shown[0]
-        assert "temperature: expected a number from 0 to 10, found 'hot'" in editor.shown[1]
+        assert "triggerCharacters: expected a list" in editor.shown[1]
+        assert "temperature: expected a number from 0 to 10, found 'hot'" in editor.shown[2]
 
 
 @pytest.mark.parametrize(
@@ -366,6 +427,9 @@ async def test_wrong_settings_are_shown_and_the_others_hold() -> None:
     [
         ({"n": True}, "n: expected a whole number from 1 to 10, found True"),
         ({"n": 1.5}, "n: expected a whole number from 1 to 10, found 1.5"),
+        ({"n": 10**400}, f"n: expected a whole number from 1 to 10, found 1{'0' * 36}..."),
+        ({"minP": 10**400}, f"minP: expected a number from 0 to 1, found 1{'0' * 36}..."),
+        ({"topP": float("inf")}, "topP: expected a number from 0 to 1, found inf"),
         ({"temperature": float("nan")}, "temperature: expected a number from 0 to 10, found nan"),
         ({"topP": 0}, "topP: expected a number over 0, found 0"),
         ({"suffix": 1}, "suffix: expected true or false, found 1"),
@@ -404,6 +468,7 @@ async def test_the_model_and_the_control_are_switched_while_it_answers(tmp_path:
         with pytest.raises(JsonRpcException, match="missing: expected a run folder"):
             await editor.command("gatewise.model", "missing")
         assert [one.insert_text for one in await editor.inline()] == ["other False"]
+        assert editor.shown == []  # the answer has said so
         import gatewise as gw
 
         path = tmp_path / "control.json"

@@ -158,6 +158,13 @@ def test_a_server_is_asked_over_its_completions(stub: Stub) -> None:
     assert "secret" not in remote.name
 
 
+def test_a_token_may_come_from_a_file_with_its_line_end(stub: Stub) -> None:
+    stub.reply = choices("a")
+    asyncio.run(Server(stub.url, "secret\n")(None, None).ask(Asked("pre")))
+    asyncio.run(Server(stub.url, " \n")(None, None).ask(Asked("pre")))
+    assert [token for _, token, _ in stub.seen] == ["Bearer secret", None]
+
+
 def test_lines_are_counted_here_and_reading_ahead_writes_nothing(stub: Stub) -> None:
     stub.reply = choices("a\nb\nc", "d", reason="length")
     settings = Settings(multi_line=True, max_lines=2)
@@ -203,8 +210,12 @@ def test_no_server_is_one_line(stub: Stub) -> None:
 
 
 def test_what_a_server_cannot_do() -> None:
-    with pytest.raises(OptionError, match="expected an address"):
-        Server("localhost:8080")
+    for url in ("localhost:8080", "http://[", "http://a:99999", "http://a:x", "http://", "ftp://a"):
+        with pytest.raises(OptionError, match="expected an address"):
+            Server(url)
+    for token in ("a\nb", "\u2603"):
+        with pytest.raises(OptionError, match="GATEWISE_TOKEN: expected letters"):
+            Server("http://127.0.0.1:1", token)
     with pytest.raises(OptionError, match="a control acts where the model is"):
         Server("http://127.0.0.1:1")(None, Control.off("o"))
     assert Server("http://127.0.0.1:1")("m", None).name == "m at http://127.0.0.1:1"

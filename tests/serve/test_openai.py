@@ -53,10 +53,15 @@ def test_the_official_client_lists_models_and_knows_errors(official) -> None:
 def test_prompts_of_every_kind(client) -> None:
     ids = client.post("/tokenize", {"content": "gate"})["tokens"]
     one = client.post(PATH, {"prompt": "gate", "seed": 1})["choices"][0]["text"]
+    many = ids * 2000  # enough to be decoded aside
+    assert client.post(PATH, {"prompt": many, "max_tokens": 0})["usage"]["prompt_tokens"] == 8000
     for prompt in (["gate"], ids, [ids], ["gate", "gate"], [ids, ids]):
         found = client.post(PATH, {"prompt": prompt, "seed": 1})["choices"]
         assert [choice["text"] for choice in found] == [one] * len(found)
     assert client.post(PATH, {})["choices"][0]["text"]
+    assert client.post(PATH, {"prompt": None})["choices"][0]["text"]
+    below = client.post(PATH, {"prompt": "gate", "seed": -7})["choices"]
+    assert below == client.post(PATH, {"prompt": "gate", "seed": -7.0})["choices"]
 
 
 def test_echo_stop_best_of_and_suffix(client) -> None:
@@ -135,6 +140,20 @@ def test_a_stream_ends_as_the_protocol_says(client) -> None:
         {"seed": 10**40},
         {"stream_options": {"include_usage": True}},
         {"user": "u" * 300},
+        {"n": True},
+        {"n": "2"},
+        {"n": 1.5},
+        {"stream": "yes"},
+        {"stream": 1},
+        {"temperature": "0.5"},
+        {"temperature": False},
+        {"prompt": [True]},
+        {"prompt": [1.5]},
+        {"prompt": [None]},
+        {"prompt": 5},
+        {"stop": [None]},
+        {"logit_bias": {"1": True}},
+        {"stream_options": {"include_usage": "no"}},
     ],
     ids=lambda body: "-".join(body),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_a_checkpoint_that_changes_is_taken_over(trained, tmp_path: Path) -> Non
     asyncio.run(follow())
     assert served.taken_over == 1
     assert served.loaded is not old
+    assert served.counts()["requests"] == 1  # while the old one ends
     assert ticket.result(10).ended == "done"
     assert len(written) == 1
     assert served.counts()["requests"] == 1
@@ -163,6 +165,86 @@ def test_a_checkpoint_that_changes_is_taken_over(trained, tmp_path: Path) -> Non
     new = served.loaded.submit(Request("gate", options), None, written.append)
     assert new.result(10).ended == "done"
     runs.close(5)
+
+
+def test_a_folder_that_is_being_copied_is_taken_over_when_it_is_whole(
+    trained, tmp_path: Path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr("gatewise.serve.runs._AGAIN", (0.0, 0.0))
+    folder = Path(shutil.copytree(trained, tmp_path / "copy"))
+    names = sorted(one.name for one in (folder / "checkpoints").iterdir())
+    best = (folder / "best").read_text().strip()
+    older = next(name for name in names if name != best)
+    (folder / "best").write_text(older + "\n")
+    runs = Runs([Source("mine", folder)])
+    runs.open()
+    served = runs.find("mine")
+    shown = len(caplog.records)
+    (weights,) = (folder / "checkpoints" / best).glob("model*")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    (folder / "best").write_text(best + "\n")
+
+    async def follow() -> None:
+        await served.follow()
+        await served.follow()
+
+    asyncio.run(follow())
+    assert served.taken_over == 0
+    assert len(caplog.records) == shown + 1 + 2  # said once; with what each try falls back to
+    weights.write_bytes(whole)
+    asyncio.run(follow())
+    assert (served.taken_over, served.loaded.run.step) == (1, int(best))
+    runs.close(5)
+
+
+def test_nobody_who_has_found_a_run_finds_it_closed(
+    make, trained, tmp_path: Path, monkeypatch
+) -> None:
+    """A checkpoint is taken over between two rounds of rnn-writer, and while a control is made."""
+    monkeypatch.setattr("gatewise.serve.writer.shaped", lambda text: (text, False))
+    folder = Path(shutil.copytree(trained, tmp_path / "copy"))
+    runs = Runs([Source("mine", folder)])
+    runs.open()
+    client, served = make(of=runs), runs.find("mine")
+
+    async def scene(method: str, path: str, body: object = None) -> None:
+        old, gate = served.loaded, threading.Event()
+        submit, controlled = old.submit, old.controlled
+
+        def slow_submit(request, on_piece, on_end):
+            return submit(request, on_piece, lambda answer: (gate.wait(10), on_end(answer)))
+
+        old.submit = slow_submit
+        old.controlled = lambda control: (gate.wait(10), controlled(control))[1]
+        answer = asyncio.ensure_future(client.call(method, path, body))
+        while not old.users:
+            await asyncio.sleep(0.001)
+        (folder / "best").write_bytes((folder / "best").read_bytes())
+        await served.follow()
+        assert served.loaded is not old
+        await asyncio.sleep(0.05)  # in which it would be closed
+        gate.set()
+        assert (await answer).status_code == 200, answer.result().text
+        while served.all != [served.loaded]:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scene("GET", "/generate?start_text=gate&n=2"))
+    control = [{"op": "off", "name": "o"}]
+    asyncio.run(scene("POST", "/api/complete", {"prefix": "a", "control": control}))
+    assert served.taken_over == 2
+    runs.close(5)
+
+
+def test_what_is_counted_never_falls(runs) -> None:
+    loaded = runs.find("other").loaded
+    for unit in range(7):
+        acted = loaded.controlled(Control.off("o", units=unit))
+        acted.submit(Request("gate", SamplingOptions(max_tokens=2)), None, lambda _: None)
+    while loaded._ending:
+        time.sleep(0.01)
+    assert len(loaded.batchers) == 1 + 4
+    assert loaded.counts()["requests"] >= 7
 
 
 def test_a_run_in_half_precision_is_served(trained, tmp_path: Path) -> None:

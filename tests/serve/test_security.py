@@ -8,8 +8,9 @@ import json
 import logging
 
 import pytest
+from pydantic import ValidationError
 
-from gatewise.serve import security
+from gatewise.serve import api, llama, openai, security
 from gatewise.serve.app import Settings
 from gatewise.serve.bounds import MOST_BYTES
 from gatewise.serve.security import Guard, Rules, is_loopback
@@ -206,6 +207,36 @@ def test_json_that_is_none_or_too_much_is_refused(client, path: str, content: by
     found = client("POST", path, content=content, headers=head)
     assert found.status_code == 400, found.text
     assert len(found.text) < 400
+
+
+def test_what_was_wrong_with_json_is_said(client) -> None:
+    head = {"content-type": "application/json"}
+    long = b'{"prompt":"' + b"a" * 100_000 + b'","n":1e999}'
+    for content in (b'{"n":1,"n":1}', b'{"n":NaN}', b"{", long):
+        found = client("POST", "/v1/completions", content=content, headers=head)
+        assert found.status_code == 400
+        assert "no key twice, no NaN" in found.json()["error"]["message"]
+    found = client("POST", "/v1/completions", content=b"[]", headers=head)
+    assert found.json()["error"]["message"].startswith("the body: ")
+
+
+def test_of_many_errors_only_the_first_are_made() -> None:
+    for model, body in (
+        (openai.CompletionBody, {"prompt": [-1] * 1000}),
+        (openai.CompletionBody, {"prompt": [[]] * 1000, "stop": [0] * 1000}),
+        (llama.InfillBody, {"input_extra": [0] * 1000, "response_fields": [0] * 1000}),
+        (llama.DetokenizeBody, {"tokens": ["a"] * 1000}),
+        (api.GatesBody, {"text": "a", "names": [0] * 1000, "units": [-1] * 1000}),
+    ):
+        with pytest.raises(ValidationError) as found:
+            model.model_validate(body)
+        assert found.value.error_count() < 10
+
+
+def test_a_control_of_many_rules_is_not_built(client, monkeypatch) -> None:
+    monkeypatch.setattr(api.Control, "from_json", None)
+    for control in ([{"op": "off", "name": "o"}] * 33, {str(k): 1 for k in range(33)}):
+        client.refused("/api/complete", {"prefix": "a", "control": control})
 
 
 def test_halves_of_characters_are_no_error(client) -> None:

@@ -54,6 +54,14 @@ def test_there_are_at_most_n_completions_and_at_most_ten(client, n: int, most: i
     assert len(set(found)) == len(found)
 
 
+def test_n_may_have_escapes_and_spaces(client) -> None:
+    for n in ("%33", "%203+", "3 "):
+        found = client("GET", f"/generate?start_text=gate&n={n}")
+        assert 1 <= len(found.json()["completions"]) <= 3
+    for n in ("-1", "2.0", "%C2%B2", "x"):
+        assert client("GET", f"/generate?start_text=gate&n={n}").status_code == 400
+
+
 def test_n_and_the_text_may_be_missing(client) -> None:
     assert len(client("GET", "/generate?start_text=gate").json()["completions"]) == 1
     found = client("GET", "/generate").json()
@@ -79,7 +87,11 @@ def test_errors_are_a_message(client, make) -> None:
     assert found.status_code == 400
     assert set(found.json()) == {"message"}
     assert client("GET", "/generate?model=none").json()["message"]
-    assert client("GET", "/nothing").json()["message"]
+    for path in ("/nothing", "/generate/", "/v1"):
+        assert client("GET", path).json() == {
+            "message": "no such endpoint: /openapi.json lists them"
+        }
+    assert client("POST", "/generate", {}).json() == {"message": "expected another method here"}
     assert make(host="evil.example")("GET", "/").json() == {"message": "Forbidden"}
 
 

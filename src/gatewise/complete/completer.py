@@ -44,12 +44,14 @@ class Completion:
         logprob: log-probability of the tokens in nats, at temperature 1; the ending's token counts.
         tokens: how many.
         finish_reason: "stop" or "length".
+        stop: the stop string that it met, or "".
     """
 
     text: str
     logprob: float
     tokens: int
     finish_reason: str
+    stop: str = ""
 
 
 @dataclass(frozen=True)
@@ -260,4 +262,4 @@ def ranked(completions: Sequence[Completion]) -> list[Completion]:
 
 def _completion(sample: Sample, trim: bool) -> Completion:
     text = sample.text.removeprefix(" ") if trim else sample.text
-    return Completion(text, sample.logprob, len(sample.ids), sample.finish_reason)
+    return Completion(text, sample.logprob, len(sample.ids), sample.finish_reason, sample.stop)

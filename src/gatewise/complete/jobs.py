@@ -213,7 +213,7 @@ class Job:
         waited, read, wrote = (*spent, 0.0, 0.0)[:3]
         return Answer(
             tuple(
-                Completion(s.text, s.logprob, len(s.ids), s.reason or "length")
+                Completion(s.text, s.logprob, len(s.ids), s.reason or "length", s.writer.stop)
                 for s in self.samples
             ),
             ended,

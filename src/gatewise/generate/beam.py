@@ -238,15 +238,15 @@ class _Search:
         return writer
 
     def _end(self, beam: _Beam, reason: str, *, flush: bool) -> None:
-        text = ""
+        text = stop = ""
         if self._tokenizer is not None:
             stopped = bool(beam.ids) and beam.ids[-1] in self._options.stop_ids
             writer = self._written(beam.ids[:-1] if stopped else beam.ids)
             if flush:
                 writer.flush()
-            text, reason = writer.text, writer.reason or reason
+            text, reason, stop = writer.text, writer.reason or reason, writer.stop
         score = self._score(beam.total, len(beam.ids))
-        self._ended.append(Hypothesis(beam.ids, text, beam.logprob, reason, score))
+        self._ended.append(Hypothesis(beam.ids, text, beam.logprob, reason, stop, score))
 
     def _score(self, total: float, length: int) -> float:
         penalty: float = ((5 + length) / 6) ** self._alpha

@@ -49,10 +49,14 @@ class Ending(ABC):
 
 
 class StopStrings(Ending):
-    """Ends before the first stop string to be complete; of two at once, before the longer."""
+    """Ends before the first stop string to be complete; of two at once, before the longer.
+
+    Attributes:
+        met: that stop string, or "".
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
+        self._stops, self.met = tuple(stops), ""
         self._reach = max(map(len, self._stops)) - 1
         self._held = ""
 
@@ -61,10 +65,11 @@ class StopStrings(Ending):
         if self.done:
             return ""
         text = self._held + text
-        hits = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        hits = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if hits:
+            _, at, self.met = min(hits)
             self.done, self._held = True, ""
-            return text[: min(hits)[1]]
+            return text[:at]
         cut = len(text) - self._open(text)
         self._held = text[cut:]
         return text[:cut]
@@ -215,6 +220,11 @@ class Writer:
             decoder.push(token)
         self._pieces: list[str] = []
         self.reason = ""
+
+    @property
+    def stop(self) -> str:
+        """The stop string that the text has met, or ""."""
+        return next((rule.met for rule in self._rules if isinstance(rule, StopStrings)), "")
 
     @property
     def done(self) -> bool:

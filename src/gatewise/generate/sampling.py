@@ -76,12 +76,14 @@ class Sample:
         text: its text, what ended it excluded; "" without a tokenizer.
         logprob: sum of the tokens' log-probabilities in nats, at temperature 1.
         finish_reason: "stop" (an ending of the options, or no token was left) or "length".
+        stop: the stop string that it met, or "".
     """
 
     ids: tuple[int, ...]
     text: str
     logprob: float
     finish_reason: str
+    stop: str = ""
 
 
 class _Row:
@@ -107,6 +109,7 @@ class _Row:
             self.writer.text if self.writer else "",
             self.logprob,
             self.reason or "length",
+            self.writer.stop if self.writer else "",
         )
 
 

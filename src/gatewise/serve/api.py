@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
 from starlette.responses import Response
 
 from gatewise.complete import Answer, Request
@@ -38,18 +38,18 @@ class CompleteBody(bounds.Body):
     n: bounds.Samples = 3
     max_tokens: bounds.Tokens = 64
     temperature: bounds.Temperature = 0.7
-    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[bounds.Whole, Field(ge=0, le=2**31 - 1)] = 0
+    top_p: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
     min_p: bounds.Part = 0.0
     stop: bounds.Stops = Field(default_factory=list)
-    lines: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    sentences: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    words: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    closing: bool = False
+    lines: bounds.Count | None = None
+    sentences: bounds.Count | None = None
+    words: bounds.Count | None = None
+    closing: bounds.Flag = False
     confidence: bounds.Part = 0.0
-    max_characters: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
-    seconds: Annotated[float, Field(gt=0, le=bounds.MOST_SECONDS)] | None = None
+    max_characters: bounds.Count | None = None
+    seed: Annotated[bounds.Whole, Field(ge=0, le=2**63 - 1)] | None = None
+    seconds: Annotated[float, Strict(), Field(gt=0, le=bounds.MOST_SECONDS)] | None = None
     control: dict[str, Any] | list[Any] | None = None
 
 
@@ -90,12 +90,14 @@ class GatesBody(bounds.Body):
 
     text: Annotated[str, Field(min_length=1, max_length=MOST_READ)]
     names: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=16)
+        list[Annotated[str, Field(min_length=1, max_length=64)]],
+        Field(max_length=16, fail_fast=True),
     ] = Field(default_factory=list)
     run: bounds.Name | None = None
     units: (
         Annotated[
-            list[Annotated[int, Field(ge=0, le=1_000_000)]], Field(min_length=1, max_length=64)
+            list[Annotated[bounds.Whole, Field(ge=0, le=1_000_000)]],
+            Field(min_length=1, max_length=64, fail_fast=True),
         ]
         | None
     ) = None
@@ -148,14 +150,16 @@ def router(service: Service) -> APIRouter:
     async def complete(body: CompleteBody, http: HttpRequest) -> Response:
         served, loaded = service.find(body.run)
         control = control_of(body.control)
-        if control is not None:
-            async with turns.one(http):
-                loaded = await _controlled(loaded, control)
         options = {name: getattr(body, name) for name in _OPTIONS}
         request = Request(
             body.prefix, SamplingOptions(**options), body.suffix, seconds_of(body.seconds)
         )
-        (answer,) = await service.answers(http, loaded, [request])
+        with loaded.held():
+            acted = loaded
+            if control is not None:
+                async with turns.one(http):
+                    acted = await _controlled(loaded, control)
+            (answer,) = await service.answers(http, acted, [request])
         return as_json({"run": served.source.name} | document(answer))
 
     @routes.post(
@@ -205,14 +209,14 @@ def control_of(data: dict[str, Any] | list[Any] | None) -> Control | None:
     """
     if data is None:
         return None
+    if len(data) > MOST_RULES:
+        raise Refused(400, f"control: expected at most {MOST_RULES} rules")
     try:
         control = Control.from_json(json.dumps(data))
     except DataError:
         raise Refused(
             400, "control: expected a Control as JSON, as Control.to_json writes it"
         ) from None
-    if len(control.rules) > MOST_RULES:
-        raise Refused(400, f"control: expected at most {MOST_RULES} rules")
     return control if control else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from gatewise.serve.service import Service
 from gatewise.serve.watch import Watch
 
 _MESSAGES = {
-    400: "expected a JSON object",
+    400: "expected JSON in UTF-8: no key twice, no NaN, at most 64 levels, no number beyond measure",
     404: "no such endpoint: /openapi.json lists them",
     405: "expected another method here",
 }
@@ -75,6 +76,7 @@ def build_api(
         summary="Completion by recurrent networks, in the protocols that editors speak.",
         docs_url=None,  # the pages would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # what is not there is said in the protocol's own form
         lifespan=_life(runs, settings, on_ready),
     )
     service = Service(runs, log_text=settings.log_text)
@@ -121,11 +123,21 @@ async def _open(runs: Runs, on_ready: Callable[[BaseException | None], None] | N
     failure: BaseException | None = None
     if not runs.ready:
         try:
-            await asyncio.to_thread(runs.open)
+            await asyncio.to_thread(_load, runs)
         except Exception as error:
             failure = error
     if on_ready is not None:
         on_ready(failure)
+
+
+def _load(runs: Runs) -> None:
+    import gatewise.run  # noqa: F401
+
+    # modules stay for good: to look through half a million of their objects again and again, for what nobody
+    # needs any more, holds up everybody for a tenth of a second each time
+    gc.collect()
+    gc.freeze()
+    runs.open()
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 MOST_BYTES = 1 << 20
 """Of a body."""
@@ -26,36 +26,38 @@ MOST_BIASES = 300
 MOST_SECONDS = 60.0
 """After which a request is answered with what there is."""
 
+
+def _whole(value: Any) -> Any:
+    """2.0 is a whole number in JSON; true and "2" are none."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
+
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
 Name = Annotated[str, Field(max_length=256)]
-Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_TEXT)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
-Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
-Samples = Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
+Flag = Annotated[bool, Strict()]
+# of a list the first error is enough: a megabyte of them would hold up everybody
+Id = Annotated[int, Field(ge=0, le=2**31 - 1), Strict()]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_TEXT, fail_fast=True)]
+Seed = Annotated[Whole, Field(ge=-(2**63), le=2**64 - 1)]
+Tokens = Annotated[Whole, Field(ge=0, le=MOST_TOKENS)]
+Samples = Annotated[Whole, Field(ge=1, le=MOST_SAMPLES)]
+Count = Annotated[Whole, Field(ge=1, le=100_000)]
 Stop = Annotated[str, Field(min_length=1, max_length=STOP_LENGTH)]
-Stops = Annotated[list[Stop], Field(max_length=MOST_STOPS)]
-Part = Annotated[float, Field(ge=0, le=1)]
-Temperature = Annotated[float, Field(ge=0, le=100)]
-TopK = Annotated[int, Field(ge=-1, le=2**31 - 1)]
-
-
-def _number(value: Any) -> Any:
-    """Numbers only: true is no 1, and "5" no 5."""
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise ValueError("expected a number")
-
-
-Milliseconds = Annotated[float, BeforeValidator(_number), Field(le=1e9, ge=-1)]
+Stops = Annotated[list[Stop], Field(max_length=MOST_STOPS, fail_fast=True)]
+Part = Annotated[float, Field(ge=0, le=1), Strict()]
+Temperature = Annotated[float, Field(ge=0, le=100), Strict()]
+TopK = Annotated[Whole, Field(ge=-1, le=2**31 - 1)]
+Milliseconds = Annotated[float, Field(le=1e9, ge=-1), Strict()]
 
 
 class Body(BaseModel):
     """A request's body: what a protocol does not know is ignored, as its servers do."""
 
-    model_config = ConfigDict(extra="ignore", strict=False, frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def seed_of(seed: int | None) -> int | None:
-    """A seed as it is drawn with; None and negative ones: a fresh one."""
-    return None if seed is None or seed < 0 else seed % 2**63
+    """A seed as it is drawn with."""
+    return None if seed is None else seed % 2**63

@@ -7,6 +7,7 @@ come within a time, what is sent must be read within another, and only so many m
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -43,10 +44,8 @@ class Connection(H11Protocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-                b'connection: close\r\ncontent-length: 46\r\n\r\n{"message":"too many connections: try again"} '
-            )
+            busy = "too many connections: try again"
+            transport.write(_error("503 Service Unavailable", busy, "retry-after: 1\r\n"))
             transport.close()
             return
         self._watch()
@@ -62,6 +61,11 @@ class Connection(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._calm()
         self._watch_rest()
+
+    def send_400_response(self, msg: str) -> None:
+        """See H11Protocol: as JSON, like every other error."""
+        self.transport.write(_error("400 Bad Request", "expected a request of HTTP/1.1"))
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """See H11Protocol."""
@@ -122,6 +126,15 @@ class Connection(H11Protocol):
 
     def _late(self) -> None:
         self.transport.abort()
+
+
+def _error(status: str, message: str, more: str = "") -> bytes:
+    """An answer to what is not yet, or no, request."""
+    body = json.dumps({"message": message})
+    return (
+        f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n{more}"
+        f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 def allow_connections(most: int = 4096) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict, model_validator
 from starlette.responses import Response
 
 from gatewise.complete import Answer, Completion, Request
@@ -23,6 +23,7 @@ from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
 from gatewise.serve.service import STREAMED, Route, Service, Turns, errors, seconds_of
 from gatewise.serve.work import EventStream, Piece, Work
+from gatewise.text.base import Tokenizer
 
 CANDIDATES = 3
 """Of /infill, where there is a suffix to choose by."""
@@ -30,40 +31,56 @@ _TOKENS = 128
 """Where none are asked for."""
 _SAMPLERS = {"top_k": 40, "top_p": 0.95, "min_p": 0.05, "temperature": 0.8}
 """llama.cpp's own settings."""
+_LETTERS = {"k": "top_k", "p": "top_p", "m": "min_p", "t": "temperature"}
+"""Its short names of them."""
+_ANY_SEED = (-1, 2**32 - 1)
+"""With these it draws a seed."""
+Names = Annotated[list[bounds.Name], Field(max_length=64, fail_fast=True)]
 
 
-class Extra(bounds.Body):
+class Body(bounds.Body):
+    """A request's body in which null says no more than a name that is left out, as it does to llama.cpp."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None}
+
+
+class Extra(Body):
     """A piece of another file: accepted, not read."""
 
     filename: bounds.Text = ""
     text: bounds.Text = ""
 
 
-class Sampled(bounds.Body):
+class Sampled(Body):
     """What both ways of asking have."""
 
     model: bounds.Name | None = None
-    n_predict: Annotated[int, Field(ge=-2, le=bounds.MOST_TOKENS)] = -1
-    n_indent: Annotated[int, Field(ge=0, le=1000)] = 0
+    n_predict: Annotated[bounds.Whole, Field(ge=-2, le=bounds.MOST_TOKENS)] = -1
+    n_indent: Annotated[bounds.Whole, Field(ge=0, le=1000)] = 0
     n_cmpl: bounds.Samples = 1
     temperature: bounds.Temperature | None = None
     top_k: bounds.TopK | None = None
     top_p: bounds.Part | None = None
     min_p: bounds.Part | None = None
-    samplers: Annotated[list[bounds.Name], Field(max_length=64)] | bounds.Name | None = None
+    samplers: Names | bounds.Name | None = None
     stop: bounds.Stops | bounds.Stop | None = None
     seed: bounds.Seed | None = None
-    stream: bool = False
-    cache_prompt: bool = True
-    id_slot: int | None = None
-    ignore_eos: bool = False
-    n_probs: Annotated[int, Field(ge=0, le=100)] = 0
-    repeat_penalty: Annotated[float, Field(ge=0, le=100)] = 1.0
+    stream: bounds.Flag = False
+    cache_prompt: bounds.Flag = True
+    id_slot: bounds.Whole | None = None
+    ignore_eos: bounds.Flag = False
+    n_probs: Annotated[bounds.Whole, Field(ge=0, le=100)] = 0
+    repeat_penalty: Annotated[float, Strict(), Field(ge=0, le=100)] = 1.0
     logit_bias: Annotated[list[Any], Field(max_length=bounds.MOST_BIASES)] | None = None
-    return_tokens: bool = False
+    return_tokens: bounds.Flag = False
     t_max_prompt_ms: bounds.Milliseconds | None = None
     t_max_predict_ms: bounds.Milliseconds | None = None
-    response_fields: Annotated[list[bounds.Name], Field(max_length=64)] | None = None
+    response_fields: Names | None = None
 
 
 class InfillBody(Sampled):
@@ -71,7 +88,9 @@ class InfillBody(Sampled):
 
     input_prefix: bounds.Text = ""
     input_suffix: bounds.Text = ""
-    input_extra: Annotated[list[Extra], Field(max_length=256)] = Field(default_factory=list)
+    input_extra: Annotated[list[Extra], Field(max_length=256, fail_fast=True)] = Field(
+        default_factory=list
+    )
     prompt: bounds.Text = ""
 
 
@@ -81,19 +100,19 @@ class CompletionBody(Sampled):
     prompt: bounds.Text | bounds.Ids = ""
 
 
-class TokenizeBody(bounds.Body):
+class TokenizeBody(Body):
     """A text."""
 
     content: bounds.Text = ""
     model: bounds.Name | None = None
-    add_special: bool = False
-    with_pieces: bool = False
+    add_special: bounds.Flag = False
+    with_pieces: bounds.Flag = False
 
 
-class DetokenizeBody(bounds.Body):
+class DetokenizeBody(Body):
     """Tokens."""
 
-    tokens: Annotated[list[bounds.Id], Field(max_length=bounds.MOST_TEXT)] = Field(
+    tokens: Annotated[list[bounds.Id], Field(max_length=bounds.MOST_TEXT, fail_fast=True)] = Field(
         default_factory=list
     )
     model: bounds.Name | None = None
@@ -127,7 +146,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/completion", response_model=None, responses=told | STREAMED)
     async def completion(body: CompletionBody, http: HttpRequest) -> Response:
         _, loaded = service.find(body.model)
-        prompt = body.prompt if isinstance(body.prompt, str) else text_of(body.prompt, loaded)
+        prompt = body.prompt if isinstance(body.prompt, str) else await text_of(body.prompt, loaded)
         return await _answered(service, http, body, prompt, "")
 
     @routes.get("/health", response_model=dict[str, str], responses=told)
@@ -141,15 +160,12 @@ def router(service: Service) -> APIRouter:
         _, loaded = service.find(body.model)
         tokenizer = loaded.run.tokenizer
         async with turns.one(http):
-            ids = (await asyncio.to_thread(tokenizer.encode, body.content)).tolist()
-        if body.with_pieces:
-            return as_json({"tokens": [{"id": i, "piece": tokenizer.decode([i])} for i in ids]})
-        return as_json({"tokens": ids})
+            return await asyncio.to_thread(_tokens, tokenizer, body)
 
     @routes.post("/detokenize", response_model=dict[str, str], responses=told)
     async def detokenize(body: DetokenizeBody) -> Response:
         _, loaded = service.find(body.model)
-        return as_json({"content": text_of(body.tokens, loaded) if body.tokens else ""})
+        return as_json({"content": await text_of(body.tokens, loaded)})
 
     @routes.get("/props", response_model=dict[str, Any], responses=told)
     async def props(model: bounds.Name | None = None) -> Response:
@@ -168,6 +184,14 @@ def router(service: Service) -> APIRouter:
         )
 
     return routes
+
+
+def _tokens(tokenizer: Tokenizer, body: TokenizeBody) -> Response:
+    ids = tokenizer.encode(body.content).tolist()
+    if not body.with_pieces:
+        return as_json({"tokens": ids})
+    pieces = {token: tokenizer.decode([token]) for token in set(ids)}
+    return as_json({"tokens": [{"id": token, "piece": pieces[token]} for token in ids]})
 
 
 async def _answered(
@@ -210,11 +234,11 @@ class Asked:
             raise Refused(400, "repeat_penalty: expected 1, which is none")
         if body.stream and body.n_cmpl > 1:
             raise Refused(400, "n_cmpl: expected 1 where the answer is streamed")
-        self._body, self._name = body, name
-        self._stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
+        self._body, self._name, self._encode = body, name, loaded.run.tokenizer.encode
+        stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         ranked = bool(suffix) and body.n_predict != 0 and not body.stream
         drawn = max(body.n_cmpl, CANDIDATES) if ranked else body.n_cmpl
-        options = _options(body, drawn, self._stops, loaded.run.tokenizer.vocab_size)
+        options = _options(body, drawn, stops, loaded.run.tokenizer.vocab_size)
         reading = None if (body.t_max_prompt_ms or -1) <= 0 else body.t_max_prompt_ms
         writing = None if (body.t_max_predict_ms or -1) <= 0 else body.t_max_predict_ms
         both = None if reading is None or writing is None else (reading + writing) / 1000
@@ -235,12 +259,11 @@ class Asked:
         return answer.samples[order[min(number, len(order) - 1)]]
 
     def _whole(self, answer: Answer, sample: Completion, text: str, *, cut: bool) -> dict[str, Any]:
-        word = sample.finish_reason == "stop" and bool(self._stops) and not cut
-        only = self._stops[0] if word and len(self._stops) == 1 else ""
-        ended = "eos" if sample.finish_reason == "stop" else "limit"
+        word = "" if cut else sample.stop
+        ended = "limit" if cut or sample.finish_reason != "stop" else "eos"
         return {
             "content": text,
-            "tokens": [],
+            "tokens": self._encode(text).tolist() if self._body.return_tokens else [],
             "id_slot": 0,
             "stop": True,
             "model": self._name,
@@ -251,7 +274,7 @@ class Asked:
             "has_new_line": "\n" in text,
             "truncated": False,
             "stop_type": "word" if word else ended,
-            "stopping_word": only,
+            "stopping_word": word,
             "timings": _timings(answer),
         }
 
@@ -296,16 +319,16 @@ _MISSING = object()
 
 def _options(body: Sampled, n: int, stops: list[str], vocabulary: int) -> SamplingOptions:
     """How is drawn: of `samplers`, those that are named act; unknown names are passed over."""
-    named = body.samplers
+    named: Any = body.samplers
+    if isinstance(named, str):
+        named = [_LETTERS.get(letter) for letter in named]
     values = {
         name: getattr(body, name) if getattr(body, name) is not None else usual
         for name, usual in _SAMPLERS.items()
     }
-    if isinstance(named, list):
+    if named is not None:
         off = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.0}
         values = {k: v if k in named else off[k] for k, v in values.items()}
-        if "temperature" not in named and body.temperature is not None:
-            values["temperature"] = body.temperature
     if values["top_p"] == 0:
         values["top_p"], values["temperature"] = 1.0, 0.0
     return SamplingOptions(
@@ -315,7 +338,7 @@ def _options(body: Sampled, n: int, stops: list[str], vocabulary: int) -> Sampli
         top_p=float(values["top_p"]),
         min_p=float(values["min_p"]),
         stop=stops,
-        seed=bounds.seed_of(body.seed),
+        seed=None if body.seed in _ANY_SEED else bounds.seed_of(body.seed),
         n=n,
         bias=_bias(body.logit_bias or [], vocabulary),
     )

@@ -151,9 +151,12 @@ class _Guarded:
         if self._server.ended is not None:
             return b""
         line = await self._reader.readline()
-        if line.strip() and not line.lower().startswith(b"content-"):
+        name, colon, value = line.partition(b":")
+        if line.strip() and not name.lower().startswith(b"content-"):
             raise ValueError("expected a header of the language server protocol")
-        return line
+        # as pygls wants to see it; names of headers may be written in any case
+        is_length = colon and name.lower() == b"content-length"
+        return b"Content-Length: " + value.strip() + b"\r\n" if is_length else line
 
     async def readexactly(self, n: int) -> bytes:
         """A message."""

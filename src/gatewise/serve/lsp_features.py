@@ -85,15 +85,22 @@ def _item(
 
 
 def _initialize(ls: EditorServer, params: types.InitializeParams) -> None:
-    values = params.initialization_options
+    values, problem = params.initialization_options, None
     if isinstance(values, dict):
-        marks = values.pop("triggerCharacters", None)
-        if isinstance(marks, list) and all(isinstance(mark, str) for mark in marks):
-            options = types.CompletionOptions(trigger_characters=marks)
-            ls.protocol.fm.feature_options[types.TEXT_DOCUMENT_COMPLETION] = options
+        problem = _set_triggers(ls, values.pop("triggerCharacters", []))
     ls.settings, problems = changed(ls.settings, values)
+    problems += [] if problem is None else [problem]
     for problem in problems:  # nothing may be shown before the editor is answered
         ls.start(_tell_later(ls, problem))
+
+
+def _set_triggers(ls: EditorServer, marks: Any) -> str | None:
+    """After which characters an editor is to open its menu; what is wrong with them."""
+    if not isinstance(marks, list) or not all(isinstance(mark, str) for mark in marks):
+        return "triggerCharacters: expected a list of characters"
+    options = types.CompletionOptions(trigger_characters=marks or None)
+    ls.protocol.fm.feature_options[types.TEXT_DOCUMENT_COMPLETION] = options
+    return None
 
 
 async def _tell_later(ls: EditorServer, problem: str) -> None:
@@ -139,7 +146,7 @@ async def _use_control(ls: EditorServer, *arguments: Any) -> Any:
 async def _replaced(ls: EditorServer, name: str | None, control: Control | None, what: str) -> Any:
     """Who answers from now on; where it cannot be had, nothing changes."""
     pending = ls.models.begin(name, control, what)
-    ls.start(ls.watch_loading())
+    ls.start(ls.watch_loading(tells=False))  # who commanded it is told in the answer
     try:
         source: Source = await asyncio.shield(asyncio.wrap_future(pending))
     except GatewiseError as error:

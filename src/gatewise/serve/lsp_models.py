@@ -75,8 +75,10 @@ class Server:
     """Asks a running server; a model's name is one of its own."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        self._url, self._token = url, token
+        self._url, self._token = url, (token or "").strip() or None
         Remote(url)  # a wrong address is told at the start
+        if self._token is not None and not (self._token.isascii() and self._token.isprintable()):
+            raise OptionError("GATEWISE_TOKEN: expected letters, digits and signs")
 
     def __call__(self, name: str | None, control: Control | None) -> Source:
         """See Loader."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidRequest
 from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, default_converter
 from pygls.protocol.language_server import lsp_method
@@ -68,6 +69,7 @@ class EditorServer(LanguageServer):
         self._works: dict[tuple[str, str], asyncio.Task[Found]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
+        self._lost: set[str] = set()
         self.notes: tuple[str, ...] = ()
 
     # --- documents -------------------------------------------------------------------------------
@@ -141,6 +143,7 @@ class EditorServer(LanguageServer):
             return Found()
         except GatewiseError as error:
             self.tell(str(error))
+            self._lost.add(str(error))
             return Found()
         except Exception as error:  # the editor goes on without
             log.error("%s: %s", kind, type(error).__name__)
@@ -157,6 +160,8 @@ class EditorServer(LanguageServer):
             await asyncio.sleep(self.settings.debounce / 1000)
         began = time.perf_counter()
         found = await self._asked(spot)
+        self._told -= self._lost  # it answers again: another time is told again
+        self._lost.clear()
         self.notes = found.notes
         self._note(kind, spot, found, time.perf_counter() - began)
         texts = (
@@ -210,8 +215,8 @@ class EditorServer(LanguageServer):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def watch_loading(self) -> None:
-        """Show that a model is loaded, and say where it cannot be."""
+    async def watch_loading(self, *, tells: bool = True) -> None:
+        """Show that a model is loaded, and say where it cannot be, if that `tells` too."""
         pending = self.models.pending
         if pending is None or (pending.done() and pending.exception() is None):
             return
@@ -221,8 +226,9 @@ class EditorServer(LanguageServer):
             await asyncio.shield(asyncio.wrap_future(pending))
         except GatewiseError as error:
             end = "failed"
-            self._told.discard(str(error))
-            self.tell(str(error))
+            if tells:
+                self._told.discard(str(error))
+                self.tell(str(error))
         if token is not None:
             self.work_done_progress.end(token, types.WorkDoneProgressEnd(message=end))
         for uri, document in self._documents.items():
@@ -268,9 +274,30 @@ class EditorServer(LanguageServer):
 
 
 class Protocol(LanguageServerProtocol):
-    """The protocol with documents of our own: pygls's count other ends of lines, and copy a text for each key."""
+    """The protocol with documents of our own: pygls's count other ends of lines, and copy a text for each key.
+
+    A request that pygls would drop, for what is in it or for its time, is answered: who sent it waits.
+    """
 
     _server: EditorServer
+
+    def structure_message(self, data: dict[str, Any]) -> Any:
+        """See JsonRPCProtocol."""
+        try:
+            return super().structure_message(data)
+        except JsonRpcException as error:
+            if "id" in data and "method" in data:
+                self._send_response(data["id"], error=error.to_response_error())
+            raise
+
+    def handle_message(self, message: Any) -> None:
+        """See JsonRPCProtocol."""
+        number = getattr(message, "id", None)
+        if self._shutdown and number is not None and hasattr(message, "method"):
+            refused = JsonRpcInvalidRequest("the server was told to shut down")
+            self._send_response(number, error=refused.to_response_error())
+            return
+        super().handle_message(message)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
     def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> None:

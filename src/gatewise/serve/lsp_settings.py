@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -126,7 +125,8 @@ def _problem(name: str, value: object) -> str | None:
     low, high = _RANGES[name]
     kind = "a whole number" if isinstance(default, int) else "a number"
     good = isinstance(value, int if isinstance(default, int) else int | float)
-    if isinstance(value, bool) or not good or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
+    # NaN lies between nothing; an integer may be too large to be a float
+    if isinstance(value, bool) or not good or not low <= value <= high:  # type: ignore[operator]
         return f"expected {kind} from {low:,} to {high:,}, found {_shown(value)}"
     if name == "top_p" and value == 0:
         return "expected a number over 0, found 0"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # an editor is greeted before torch is there
 _REPLY = 8 << 20
 """Bytes of a server's answer that are read at most."""
 _WAIT = 5.0
-"""Seconds for a server to be reached, and beyond a request's own limit."""
+"""Seconds for a server to be reached, and beyond a request's own limit for its answer."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,13 @@ class Remote:
     """
 
     def __init__(self, url: str, model: str | None = None, token: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and not parts.query
+            good = good and parts.port != 0
+        except ValueError:  # brackets that do not close, a port beyond 65535
+            good = False
+        if not good:
             raise OptionError(
                 f"--server: expected an address as http://127.0.0.1:8080, found {url!r}"
             )
@@ -178,7 +183,8 @@ class Remote:
 
     async def ask(self, asked: Asked) -> Found:
         """See Source."""
-        call = _Call(self._connection(asked.seconds), self._path, self._headers, self._body(asked))
+        seconds = _WAIT + (60.0 if asked.seconds is None else asked.seconds)
+        call = _Call(self._connection(), self._path, self._headers, self._body(asked), seconds)
         loop = asyncio.get_running_loop()
         try:
             status, reply = await loop.run_in_executor(None, call.run)
@@ -207,11 +213,10 @@ class Remote:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers
 
-    def _connection(self, seconds: float | None) -> http.client.HTTPConnection:
+    def _connection(self) -> http.client.HTTPConnection:
         secure = self._url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        timeout = _WAIT + (60.0 if seconds is None else seconds)
-        return kind(str(self._url.hostname), self._url.port, timeout=timeout)
+        return kind(str(self._url.hostname), self._url.port, timeout=_WAIT)
 
     def _body(self, asked: Asked) -> bytes:
         chosen = asked.settings
@@ -235,8 +240,10 @@ class _Call:
         path: str,
         headers: dict[str, str],
         body: bytes,
+        seconds: float,
     ) -> None:
         self._connection, self._path, self._headers, self._body = connection, path, headers, body
+        self._seconds = seconds
         self._lock, self._stopped = threading.Lock(), False
 
     def run(self) -> tuple[int, bytes]:
@@ -244,6 +251,7 @@ class _Call:
         connection = self._connection
         try:
             connection.connect()
+            connection.sock.settimeout(self._seconds)
             with self._lock:
                 if self._stopped:
                     return 503, b""

@@ -82,7 +82,7 @@ class _OfRuns(Collector):
             "gatewise_cache_bytes", "Texts and states that are kept.", labels=["run"]
         )
         for served in self._runs:
-            batchers = [] if served.loaded is None else served.loaded.batchers
+            batchers = [one for loaded in served.all for one in loaded.batchers]
             takeovers.add_metric([served.source.name], served.taken_over)
             queue.add_metric([served.source.name], sum(one.load for one in batchers))
             cache.add_metric([served.source.name], sum(one.cache.nbytes for one in batchers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
 from starlette.responses import Response
 
 from gatewise.complete import Answer, Completion, Request
@@ -19,15 +20,21 @@ from gatewise.serve import bounds
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
 from gatewise.serve.service import STREAMED, Route, Service, errors, seconds_of
-from gatewise.serve.work import End, EventStream, Piece, Work
+from gatewise.serve.work import End, EventStream, Piece, Work, joined
 
+_SEVERAL = Field(min_length=1, max_length=bounds.MOST_TEXTS, fail_fast=True)
+_FEW = 4096
+"""Tokens that are decoded at once; more would hold up others."""
 _UNSEEN = "this server does not weigh down tokens that were there before"
+
+
+Penalty = Annotated[float, Strict(), Field(ge=-2, le=2)]
 
 
 class StreamOptions(bounds.Body):
     """What a stream holds beside its texts."""
 
-    include_usage: bool = False
+    include_usage: bounds.Flag = False
 
 
 class CompletionBody(bounds.Body):
@@ -35,34 +42,35 @@ class CompletionBody(bounds.Body):
 
     prompt: (
         bounds.Text
-        | Annotated[list[bounds.Text], Field(min_length=1, max_length=bounds.MOST_TEXTS)]
+        | Annotated[list[bounds.Text], _SEVERAL]
         | bounds.Ids
-        | Annotated[list[bounds.Ids], Field(min_length=1, max_length=bounds.MOST_TEXTS)]
+        | Annotated[list[bounds.Ids], _SEVERAL]
+        | None
     ) = ""
     model: bounds.Name | None = None
     best_of: bounds.Samples | None = None
-    echo: bool | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    echo: bounds.Flag | None = None
+    frequency_penalty: Penalty | None = None
     logit_bias: (
         Annotated[
             dict[
                 Annotated[str, Field(pattern=r"^[0-9]{1,9}$")],
-                Annotated[float, Field(ge=-100, le=100)],
+                Annotated[float, Strict(), Field(ge=-100, le=100)],
             ],
             Field(max_length=bounds.MOST_BIASES),
         ]
         | None
     ) = None
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    logprobs: Annotated[bounds.Whole, Field(ge=0, le=5)] | None = None
     max_tokens: bounds.Tokens | None = None
     n: bounds.Samples | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Penalty | None = None
     seed: bounds.Seed | None = None
     stop: bounds.Stop | bounds.Stops | None = None
-    stream: bool | None = None
+    stream: bounds.Flag | None = None
     stream_options: StreamOptions | None = None
     suffix: bounds.Text | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Annotated[float, Strict(), Field(ge=0, le=2)] | None = None
     top_p: bounds.Part | None = None
     user: bounds.Name | None = None
 
@@ -151,11 +159,12 @@ def router(service: Service) -> APIRouter:
     )
     async def completions(body: CompletionBody, http: HttpRequest) -> Response:
         served, loaded = service.find(body.model)
-        asked = Asked(body, loaded, served.source.name)
-        if body.stream:
-            work = service.begin(http, loaded, asked.requests, pieces=True)
-            return EventStream(work, asked.lines(work))
-        return as_json(asked.answer(await service.answers(http, loaded, asked.requests)))
+        with loaded.held():
+            asked = Asked(body, loaded, served.source.name, await _prompts(body, loaded))
+            if body.stream:
+                work = service.begin(http, loaded, asked.requests, pieces=True)
+                return EventStream(work, asked.lines(work))
+            return as_json(asked.answer(await service.answers(http, loaded, asked.requests)))
 
     return routes
 
@@ -167,13 +176,14 @@ class Asked:
         body: as it came.
         loaded: the run that answers.
         name: of the run.
+        prompts: the texts.
 
     Raises:
         Refused: its parts do not fit together.
     """
 
-    def __init__(self, body: CompletionBody, loaded: Loaded, name: str) -> None:
-        self._body = body
+    def __init__(self, body: CompletionBody, loaded: Loaded, name: str, prompts: list[str]) -> None:
+        self._body, self._prompts = body, prompts
         self._n = body.n or 1
         self._drawn = max(self._n, body.best_of or self._n)
         self._id, self._created, self._name = (
@@ -182,7 +192,6 @@ class Asked:
             name,
         )
         self._check(loaded)
-        self._prompts = _prompts(body, loaded)
         if len(self._prompts) * self._drawn > bounds.MOST_TOGETHER:
             raise Refused(
                 400,
@@ -254,9 +263,8 @@ class Asked:
                     choice = self._choice(number * self._n + sample, prompt, None)
                     yield event(self._envelope([choice]) | more)
         async for found in work.events():
-            for one in found:
-                for choice in self._streamed(one):
-                    yield event(self._envelope([choice]) | more)
+            choices = [choice for one in joined(found) for choice in self._streamed(one)]
+            yield b"".join(event(self._envelope([choice]) | more) for choice in choices)
         answers = [answer for answer in work.answers if answer is not None]
         if any(answer.error is not None for answer in answers):
             yield event({"error": {"message": "the run failed", "type": "server_error"}})
@@ -285,26 +293,27 @@ class Asked:
         }
 
 
-def _prompts(body: CompletionBody, loaded: Loaded) -> list[str]:
+async def _prompts(body: CompletionBody, loaded: Loaded) -> list[str]:
     """The texts that are to be continued; tokens as the text that they stand for."""
-    prompt: Any = body.prompt
+    prompt: Any = body.prompt or ""
     if isinstance(prompt, str):
         return [prompt]
     if isinstance(prompt[0], int):
         prompt = [prompt]
     if sum(len(one) for one in prompt) > bounds.MOST_TEXT:
         raise Refused(400, f"prompt: expected at most {bounds.MOST_TEXT:,} in all")
-    return [one if isinstance(one, str) else text_of(one, loaded) for one in prompt]
+    return [one if isinstance(one, str) else await text_of(one, loaded) for one in prompt]
 
 
-def text_of(ids: list[int], loaded: Loaded) -> str:
+async def text_of(ids: list[int], loaded: Loaded) -> str:
     """The text of tokens.
 
     Raises:
         Refused: one is outside the vocabulary.
     """
+    decode = loaded.run.tokenizer.decode
     try:
-        return loaded.run.tokenizer.decode(ids)
+        return decode(ids) if len(ids) <= _FEW else await asyncio.to_thread(decode, ids)
     except GatewiseError:
         vocabulary = loaded.run.tokenizer.vocab_size
         raise Refused(400, f"expected tokens below {vocabulary:,}") from None

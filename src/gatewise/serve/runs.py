@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gatewise.errors import GatewiseError, OptionError
+from gatewise.errors import CheckpointError, GatewiseError, OptionError
 from gatewise.serve.warming import warm
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ DTYPE = "int8"
 """Weights where a run was not exported with others."""
 _CLOSING = 60.0
 """Seconds in which an old batcher may answer what is on its way."""
+_AGAIN = (1.0, 60.0)
+"""Seconds until a checkpoint that could not be opened is tried again: at first, and at most."""
 _CONTROLLED = 4
 """Controls for which a batcher is kept."""
 _CONTROLLED_BYTES = 16 << 20
@@ -82,6 +86,17 @@ class Source:
                 continue
         return None
 
+    def expected(self) -> int | None:
+        """The step of the checkpoint that the run folder names, if it names one."""
+        from gatewise.checkpoint.contents import LATEST
+
+        for name in (self.checkpoint, LATEST):
+            try:
+                return int((self.path / name).read_bytes())
+            except (OSError, ValueError):
+                continue
+        return None
+
 
 class Loaded:
     """A run that answers.
@@ -90,12 +105,27 @@ class Loaded:
         run: the run.
         batcher: of it.
         dtype: of its weights.
+
+    Attributes:
+        users: requests that may yet ask it for something.
     """
 
     def __init__(self, run: LanguageRun, batcher: Batcher, dtype: str) -> None:
         self.run, self.batcher, self.dtype = run, batcher, dtype
+        self.users = 0
         self._controlled: OrderedDict[str, Batcher] = OrderedDict()
-        self._making = threading.Lock()
+        self._ending: list[Batcher] = []
+        self._ended: dict[str, int] = {}
+        self._making, self._counting = threading.Lock(), threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It is not closed meanwhile; called on the event loop alone."""
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
 
     def submit(
         self,
@@ -122,22 +152,35 @@ class Loaded:
                 self._controlled[key] = found
             self._controlled.move_to_end(key)
             while len(self._controlled) > _CONTROLLED:
-                _close_later(self._controlled.popitem(last=False)[1])
+                with self._counting:
+                    old = self._controlled.popitem(last=False)[1]
+                    self._ending.append(old)
+                threading.Thread(target=self._end, args=(old,), daemon=True).start()
         return Loaded(self.run, found, self.dtype)
+
+    def _end(self, batcher: Batcher) -> None:
+        batcher.close(_CLOSING)
+        with self._counting:
+            self._ending.remove(batcher)
+            _add(self._ended, _counted(batcher.counts))
 
     @property
     def batchers(self) -> list[Batcher]:
-        """All that answer for it."""
-        return [self.batcher, *self._controlled.values()]
+        """All that answer for it, those among them that only end what they have begun."""
+        return [self.batcher, *self._controlled.values(), *self._ending]
+
+    def counts(self) -> dict[str, int]:
+        """What its batchers have done, those that ended among them."""
+        with self._counting:
+            total = dict(self._ended)
+            for batcher in self.batchers:
+                _add(total, _counted(batcher.counts))
+        return total
 
     def close(self, timeout: float = _CLOSING) -> None:
         """Answer what is on its way, and end."""
         for batcher in self.batchers:
             batcher.close(timeout)
-
-
-def _close_later(batcher: Batcher) -> None:
-    threading.Thread(target=batcher.close, args=(_CLOSING,), daemon=True).start()
 
 
 class Served:
@@ -152,47 +195,95 @@ class Served:
         self.loaded: Loaded | None = None
         self.taken_over = 0
         self._mark: object = None
-        self._before: dict[str, int] = {}
+        self._ended: dict[str, int] = {}
+        self._ending: dict[Loaded, asyncio.Task[None]] = {}
+        self._failed: object = None
+        self._again = self._wait = 0.0
 
     def open(self) -> None:
         """Load it; see `Source.open`."""
         self._mark = self.source.mark()
-        self.loaded = self.source.open()
+        self.loaded = self._opened()
+
+    def _opened(self) -> Loaded:
+        found = self.source.open()
+        for note in found.run.notes:
+            _LOG.warning("%s: %s", self.source.name, note)
+        return found
 
     async def follow(self) -> None:
-        """Take over another checkpoint, if there is one. What cannot be opened is said, and left."""
+        """Take over another checkpoint, if there is one. What cannot be opened is said, and tried again later."""
         mark = await asyncio.to_thread(self.source.mark)
         if self.loaded is None or mark == self._mark or mark is None:
             return
-        self._mark = mark
-        try:
-            new = await asyncio.to_thread(self.source.open)
-        except (GatewiseError, OSError) as error:
-            _LOG.warning("%s: the new checkpoint is not taken over: %s", self.source.name, error)
+        if mark == self._failed and time.monotonic() < self._again:
             return
-        await warm(self.loaded.batcher, new.batcher)
-        old, self.loaded = self.loaded, new
+        try:
+            new = await asyncio.to_thread(self._newer)
+        except (GatewiseError, OSError) as error:
+            self._put_off(mark, str(error))
+        except Exception as error:  # whatever it is, it ends neither this run nor the looking
+            self._put_off(mark, f"an error in gatewise itself ({type(error).__name__})")
+        else:
+            try:
+                await warm(self.loaded.batcher, new.batcher)
+            except BaseException:  # the server ends
+                new.close(0)
+                raise
+            self._mark = mark
+            self._take_over(self.loaded, new)
+
+    def _newer(self) -> Loaded:
+        """What the folder names, whole: a folder that is being copied falls back to what it had before."""
+        expected, new = self.source.expected(), self._opened()
+        if expected not in (None, new.run.step):
+            new.close(0)
+            raise CheckpointError(f"checkpoint {expected} is not there, or not yet whole")
+        return new
+
+    def _put_off(self, mark: object, reason: str) -> None:
+        least, most = _AGAIN
+        if mark == self._failed:
+            self._wait = min(most, 2 * self._wait)
+        else:
+            self._failed, self._wait = mark, least
+            _LOG.warning("%s: the new checkpoint is not taken over: %s", self.source.name, reason)
+        self._again = time.monotonic() + self._wait
+
+    def _take_over(self, old: Loaded, new: Loaded) -> None:
+        self.loaded = new
         self.taken_over += 1
         _LOG.warning("%s: step %s takes over", self.source.name, f"{new.run.step:,}")
-        await asyncio.to_thread(old.close)
-        self._add(old)
+        self._ending[old] = asyncio.ensure_future(self._end(old))
 
-    def _add(self, old: Loaded) -> None:
-        for batcher in old.batchers:
-            for name, count in _counted(batcher.counts).items():
-                self._before[name] = self._before.get(name, 0) + count
+    async def _end(self, old: Loaded) -> None:
+        """Let an old one answer what is on its way: who has found it already may still ask it."""
+        while old.users:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(old.close)
+        del self._ending[old]
+        _add(self._ended, old.counts())
+
+    @property
+    def all(self) -> list[Loaded]:
+        """What answers, and what ends."""
+        return [*([] if self.loaded is None else [self.loaded]), *self._ending]
 
     def counts(self) -> dict[str, int]:
         """What its batchers have done, those that ended among them."""
-        total = dict(self._before)
-        for batcher in [] if self.loaded is None else self.loaded.batchers:
-            for name, count in _counted(batcher.counts).items():
-                total[name] = total.get(name, 0) + count
+        total = dict(self._ended)
+        for loaded in self.all:
+            _add(total, loaded.counts())
         return total
 
 
 def _counted(counts: Counts) -> dict[str, int]:
     return {field.name: int(getattr(counts, field.name)) for field in fields(counts)}
+
+
+def _add(total: dict[str, int], more: dict[str, int]) -> None:
+    for name, count in more.items():
+        total[name] = total.get(name, 0) + count
 
 
 class Runs:
@@ -243,9 +334,9 @@ class Runs:
     def close(self, timeout: float) -> None:
         """Answer what is on its way, and end."""
         closing = [
-            threading.Thread(target=served.loaded.close, args=(timeout,))
+            threading.Thread(target=loaded.close, args=(timeout,))
             for served in self
-            if served.loaded is not None
+            for loaded in served.all
         ]
         for thread in closing:
             thread.start()

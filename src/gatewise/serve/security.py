@@ -8,6 +8,7 @@ read here, up to a cap and within a time, before the application begins.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import re
@@ -25,6 +26,8 @@ BODY_SECONDS = 10.0
 """In which a body must have come."""
 HELD_BYTES = 64 << 20
 """Of all bodies that are being received together."""
+LINGERED_SECONDS, LINGERED_BYTES = 1.0, 32 << 20
+"""For a body that is refused: how long, and how much of it, is still taken and thrown away."""
 _EDITORS = ("file", "vscode-file", "vscode-webview", "app", "atom", "capacitor", "tauri")
 """Schemes of pages that no web site can have: those of editors."""
 _HEADERS = [
@@ -154,8 +157,8 @@ class Guard:
             body = await self._body(scope, receive)
         except Refused as refused:
             answer = refusal(scope["path"], refused)
-            answer.headers["connection"] = "close"  # what is still being sent is not read
-            await answer(scope, receive, _with_headers(send, origin))
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, _lingering(scope, receive, _with_headers(send, origin)))
             return
         await self._app(scope, _again(body, receive), _with_headers(send, origin))
 
@@ -221,6 +224,34 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return first
+
+
+def _lingering(scope: Scope, receive: Receive, send: Send) -> Send:
+    """Sends an answer, and closes only when the body has come or has had its time.
+
+    Most clients send all of a body before they read. To close on one that is unread makes the system forget the answer,
+    and the client sees a broken connection, which it takes for an accident and tries again.
+    """
+    head = dict(scope["headers"])
+    sending = head.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in head
+
+    async def rest() -> None:
+        size = 0
+        while size < LINGERED_BYTES:
+            message = await receive()
+            size += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.body" and sending and b"expect" not in head:
+            await send({**message, "more_body": True})
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(rest(), LINGERED_SECONDS)
+            message = {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    return sent
 
 
 def _with_headers(send: Send, origin: bytes | None) -> Send:

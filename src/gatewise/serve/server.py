@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import signal
 import socket
 import sys
@@ -19,6 +21,8 @@ from gatewise.serve.connections import IDLE_SECONDS, Connection, allow_connectio
 from gatewise.serve.runs import Runs
 
 _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_GRACE = 5.0
+"""Seconds after the last answer of a run in which it must have been sent."""
 _SWITCH = 0.0005
 """Seconds after which Python passes from the model's thread to the one that answers, and back."""
 
@@ -83,6 +87,7 @@ def serve(
     Connection.most = allow_connections()
     sys.setswitchinterval(_SWITCH)
     server = server_of(build(runs, settings, ready), settings)
+    server.on_end = functools.partial(runs.close, settings.closing_seconds)
     server.run(sockets=[place])
     if failure:
         raise failure[0]
@@ -103,16 +108,29 @@ def server_of(app: ASGIApp, settings: Settings) -> Server:
             log_level="critical",
             server_header=False,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=max(1, round(settings.closing_seconds)),
+            timeout_graceful_shutdown=round(settings.closing_seconds + _GRACE),
             backlog=1024,
         )
     )
 
 
 class Server(uvicorn.Server):
-    """A server that ends by a signal and says which."""
+    """A server that ends by a signal and says which.
+
+    Attributes:
+        exit_code: that the signal means.
+        on_end: answers what is on its way, at last with what there is; called in a thread when the end begins.
+    """
 
     exit_code = 0
+    on_end: Callable[[], None] = staticmethod(lambda: None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        ending = asyncio.ensure_future(asyncio.to_thread(self.on_end))
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            await ending
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

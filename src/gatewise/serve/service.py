@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Request as HttpRequest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gatewise.checkpoint.strict_json import JsonError, loads
@@ -21,6 +22,9 @@ from gatewise.serve.runs import Loaded, Runs, Served
 from gatewise.serve.watch import log_text
 from gatewise.serve.work import Work
 from gatewise.text.base import replace_surrogates
+
+_SMALL = 1 << 14
+"""Bytes of JSON that are read at once."""
 
 
 class Service:
@@ -139,12 +143,17 @@ class _Request(HttpRequest):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            return without_surrogates(loads(body)) if b"\\u" in body else loads(body)
-        except JsonError:
-            raise Refused(
-                400,
-                "expected JSON in UTF-8: no key twice, no NaN, at most 64 levels, no number beyond measure",
-            ) from None
+            # a large one takes long enough to be felt by others
+            return _read(body) if len(body) <= _SMALL else await asyncio.to_thread(_read, body)
+        except (
+            JsonError
+        ):  # FastAPI lets no other exception through; `gatewise.serve.app` has the words
+            raise HTTPException(400) from None
+
+
+def _read(body: bytes) -> Any:
+    value = loads(body)
+    return without_surrogates(value) if b"\\u" in body else value
 
 
 def without_surrogates(value: Any) -> Any:

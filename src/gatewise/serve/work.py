@@ -71,6 +71,16 @@ class _Waiting:
         return [*(Piece(*key, "".join(parts)) for key, parts in texts.items()), *ends]
 
 
+def joined(events: list[Event]) -> list[Event]:
+    """The same with all pieces of one sample as one: who is late catches up."""
+    texts: dict[tuple[int, int], list[str]] = {}
+    for one in events:
+        if isinstance(one, Piece):
+            texts.setdefault((one.number, one.sample), []).append(one.text)
+    pieces = [Piece(*key, "".join(parts)) for key, parts in texts.items()]
+    return [*pieces, *(one for one in events if isinstance(one, End))]
+
+
 class Work:
     """The tickets of one HTTP request.
 

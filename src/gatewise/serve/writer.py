@@ -63,7 +63,9 @@ def router(service: Service) -> APIRouter:
         query = _query(request.scope["query_string"])
         _, loaded = service.find(_decoded(query.get("model", "")))
         prefix = _decoded(query.get("start_text", ""))
-        found = await _completions(service, request, loaded, prefix, _wanted(query.get("n", "1")))
+        wanted = _wanted(query.get("n", "1"))
+        with loaded.held():
+            found = await _completions(service, request, loaded, prefix, wanted)
         if not found:
             raise Refused(503, "the model has nothing to say here: write on", retry_after=1)
         return as_json(
@@ -116,7 +118,7 @@ def _wanted(text: str) -> int:
     Raises:
         Refused: that is no number.
     """
-    digits = text.strip()
+    digits = unquote_plus(text).strip()
     if not digits:
         return 1
     if not (digits.isascii() and digits.isdigit()):
