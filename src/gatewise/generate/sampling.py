@@ -14,14 +14,7 @@ from torch import Tensor
 
 from gatewise.errors import DivergedError, OptionError
 from gatewise.generate.ahead import Ahead
-from gatewise.generate.choose import (
-    Ngrams,
-    RepetitionPenalty,
-    Uniforms,
-    draw,
-    mix,
-    offsets,
-)
+from gatewise.generate.choose import Ngrams, RepetitionPenalty, Uniforms, draw, mix, offsets
 from gatewise.generate.context import Context, Stepper, TokenModel, read
 from gatewise.generate.endings import Decoder, Writer
 from gatewise.generate.options import SamplingOptions
