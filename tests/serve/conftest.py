@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,3 @@ def start() -> Iterator[Callable[..., ServerProcess]]:
 @pytest.fixture(scope="session")
 def process(start: Callable[..., ServerProcess], trained: Path) -> ServerProcess:
     return start(trained)
-
-
-Gather = Callable[[list[Coroutine[Any, Any, Any]]], list[Any]]

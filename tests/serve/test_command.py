@@ -15,6 +15,8 @@ import pytest
 from gatewise.checkpoint import load_checkpoint
 from gatewise.cli import main
 
+EVERYWHERE = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("0.0.0.0", 0))]
+
 
 @pytest.fixture
 def refused(capsys, monkeypatch):
@@ -45,6 +47,9 @@ def test_others_may_reach_it_with_a_token_alone(
 ) -> None:
     for host in ("0.0.0.0", "::", "192.168.1.7", "example.com"):
         assert "give a token" in refused(trained, "--host", host)
+    with monkeypatch.context() as lying:  # a name that looks like this machine's
+        lying.setattr("gatewise.serve.server.socket.getaddrinfo", lambda *_, **__: EVERYWHERE)
+        assert "give a token" in refused(trained, "--host", "my.localhost", "--port", 0)
     file = tmp_path / "token"
     for text in ("", "short", "a token with spaces in it", "tökentökentökentöken"):
         file.write_text(text, encoding="utf-8")

@@ -289,12 +289,14 @@ def test_the_log_holds_texts_only_where_that_was_asked_for(make, caplog) -> None
         with caplog.at_level(logging.DEBUG, "gatewise.serve"):
             client = make(settings)
             client.post("/v1/completions", {"prompt": secret})
+            client("POST", "/infill", {"prompt": secret, "stream": True, "n_predict": 4})
             client("GET", "/generate?start_text=open%20sesame")
             client("GET", "/open%20sesame%0aforged")
         lines = [record.getMessage() for record in caplog.records]
         assert ("sesame" in str(lines)) == settings.log_text
         assert not any("\n" in line for line in lines)
         assert any(line.startswith("/v1/completions 200") for line in lines)
+        assert any(line.startswith('/infill "') for line in lines) == settings.log_text
         assert any(line.startswith("other 404") for line in lines)
 
 

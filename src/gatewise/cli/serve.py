@@ -94,9 +94,13 @@ def serve(
         check_learning(sources[0].path, watch)
     from gatewise.serve import server
     from gatewise.serve.app import Settings
+    from gatewise.serve.security import is_loopback
 
     _begin_log()
     place = server.listen(host, port)
+    if rules.token is None and not is_loopback(str(place.getsockname()[0])):
+        place.close()
+        raise _open_to_others(host)  # a name of this machine by its looks, but not by its address
     url = server.url_of(place)
 
     settings = Settings(rules=rules, log=log, log_text=log_text)
@@ -197,13 +201,17 @@ def _rules(host: str, token: str | None, hosts: tuple[str, ...], origins: tuple[
 
     own = is_loopback(host)
     if not own and token is None:
-        raise OptionError(
-            f"--host {host}: others can reach it: give a token, by --token-file or GATEWISE_TOKEN"
-        )
+        raise _open_to_others(host)
     names = {name.lower() for name in hosts}
     if not own and not _is_address(host):
         names.add(host.lower())
     return Rules(tuple(sorted(names)), origins, token, addresses=not own)
+
+
+def _open_to_others(host: str) -> OptionError:
+    return OptionError(
+        f"--host {host}: others can reach it: give a token, by --token-file or GATEWISE_TOKEN"
+    )
 
 
 def _is_address(host: str) -> bool:

@@ -23,8 +23,8 @@ from gatewise.serve.watch import log_text
 from gatewise.serve.work import Work
 from gatewise.text.base import replace_surrogates
 
-_SMALL = 1 << 14
-"""Bytes of JSON that are read at once."""
+_MANY = 10_000
+"""Values of JSON from which on it is read aside."""
 
 
 class Service:
@@ -67,7 +67,13 @@ class Service:
             Refused: too much is on its way, or the options do not fit.
         """
         self.runs.on_request()
-        work = Work(pieces=pieces)
+
+        def note(number: int, answer: Answer) -> None:
+            if self._log_text:
+                texts = [one.text for one in answer.samples]
+                log_text(http.scope["route"].path, requests[number].prefix, texts)
+
+        work = Work(pieces=pieces, on_answer=note)
         try:
             for request in requests:
                 work.add(loaded, request, write_seconds)
@@ -91,15 +97,7 @@ class Service:
             Refused: there are none.
             Gone: nobody waits for them.
         """
-        found = await self.begin(http, loaded, requests, write_seconds=write_seconds).done(http)
-        for request, answer in zip(requests, found, strict=True):
-            self.note(http, request.prefix, [one.text for one in answer.samples])
-        return found
-
-    def note(self, http: HttpRequest, prefix: str, texts: list[str]) -> None:
-        """Write what was asked and answered to the log, where that is wanted."""
-        if self._log_text:
-            log_text(http.scope["route"].path, prefix, texts)
+        return await self.begin(http, loaded, requests, write_seconds=write_seconds).done(http)
 
 
 class Turns:
@@ -143,12 +141,17 @@ class _Request(HttpRequest):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            # a large one takes long enough to be felt by others
-            return _read(body) if len(body) <= _SMALL else await asyncio.to_thread(_read, body)
+            # one of many values takes long enough to be felt by others
+            return await asyncio.to_thread(_read, body) if _is_long(body) else _read(body)
         except (
             JsonError
         ):  # FastAPI lets no other exception through; `gatewise.serve.app` has the words
             raise HTTPException(400) from None
+
+
+def _is_long(body: bytes) -> bool:
+    """Whether it may have many values; one long text has few."""
+    return len(body) > _MANY and sum(map(body.count, (b",", b"[", b"{"))) > _MANY
 
 
 def _read(body: bytes) -> Any:

@@ -86,13 +86,19 @@ class Work:
 
     Args:
         pieces: whether pieces of texts are wanted as they come.
+        on_answer: is told the number of each request that is answered, and the answer.
     """
 
-    def __init__(self, *, pieces: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        pieces: bool = False,
+        on_answer: Callable[[int, Answer], None] = lambda number, answer: None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting = _Waiting()
         self._wake = asyncio.Event()
-        self._pieces = pieces
+        self._pieces, self._on_answer = pieces, on_answer
         self._tickets: list[Ticket] = []
         self.answers: list[Answer | None] = []
 
@@ -161,6 +167,7 @@ class Work:
             for event in found:
                 if isinstance(event, End):
                     self.answers[event.number] = event.answer
+                    self._on_answer(event.number, event.answer)
                     left -= 1
             if found:
                 yield found
