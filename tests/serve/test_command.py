@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -69,7 +70,9 @@ def test_a_port_that_is_taken(refused, trained: Path) -> None:
     assert "cannot listen at 127.0.0.1" in line
 
 
-def test_it_says_where_it_is_and_what_it_serves(start, trained: Path, tmp_path: Path) -> None:
+def test_it_says_what_it_serves_and_ends_when_what_is_on_its_way_is_answered(
+    start, trained: Path, tmp_path: Path
+) -> None:
     token = tmp_path / "token"
     token.write_text("0123456789abcdef\n")
     process = start(f"first={trained}", trained, "--token-file", token, "--host", "0.0.0.0")
@@ -77,11 +80,27 @@ def test_it_says_where_it_is_and_what_it_serves(start, trained: Path, tmp_path: 
     assert "token" in process.get("/v1/models")
     assert "ok" in process.get("/health")
     connection = process.connect()
-    connection.request("GET", "/v1/models", headers={"authorization": "Bearer 0123456789abcdef"})
+    head = {"authorization": "Bearer 0123456789abcdef", "content-type": "application/json"}
+    connection.request("GET", "/v1/models", headers=head)
     assert b"first" in connection.getresponse().read()
-    connection.close()
+    asked = json.dumps({"prompt": "gate", "max_tokens": 4096, "n": 2})
+    connection.request("POST", "/v1/completions", asked, head)
+    watching = process.connect()
+    began = time.monotonic()
+    busy = b""
+    while b'gatewise_queue{run="first"} 1.0' not in busy:
+        assert time.monotonic() - began < 5
+        watching.request("GET", "/metrics", headers=head)
+        busy = watching.getresponse().read()
     process.popen.send_signal(signal.SIGINT)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    choices = json.loads(answer.read())["choices"]
+    assert [choice["finish_reason"] for choice in choices] == ["length"] * 2
     assert process.popen.wait(10) == 130
+    assert process.popen.stderr.read() == "gatewise: stopped\n"
+    connection.close()
+    watching.close()
 
 
 def test_it_learns_from_a_folder_and_takes_over(start, trained: Path, tmp_path: Path) -> None:

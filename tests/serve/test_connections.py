@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import threading
 import time
@@ -210,24 +209,6 @@ def test_several_requests_in_one_piece(port: int) -> None:
         receive(place, b'"ok"', 3)
 
 
-def test_a_signal_ends_it_when_what_is_on_its_way_is_answered(start, trained) -> None:
-    process = start(trained)
-    asked = {"prompt": "gate", "max_tokens": 4096, "n": 2}
-    answers: list[object] = []
-    thread = threading.Thread(target=lambda: answers.append(process.post("/v1/completions", asked)))
-    thread.start()
-    began = time.monotonic()
-    while not process.metric("gatewise_queue"):
-        assert time.monotonic() - began < 5
-    process.popen.send_signal(signal.SIGTERM)
-    thread.join()
-    ((status, found),) = answers
-    assert status == 200
-    assert [choice["finish_reason"] for choice in found["choices"]] == ["length"] * 2
-    assert process.popen.wait(10) == 143
-    assert process.popen.stderr.read() == "gatewise: stopped\n"
-
-
 def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) -> None:
     place, runs = listen("127.0.0.1", 0), Runs([Source("mine", trained)])
     runs.open()
@@ -236,6 +217,8 @@ def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) 
     server.on_end = lambda: runs.close(settings.closing_seconds)
     thread = threading.Thread(target=server.run, args=([place],), daemon=True)
     thread.start()
+    while not server.started:
+        time.sleep(0.005)
     batcher = runs.find("mine").loaded.batcher
     found: list[bytes] = []
 
@@ -254,7 +237,9 @@ def test_the_end_answers_long_requests_with_what_there_is(quick: None, trained) 
     ]
     for one in asking:
         one.start()
+    began = time.monotonic()
     while batcher.load < 6:
+        assert time.monotonic() - began < 5
         time.sleep(0.005)
     server.should_exit = True
     for one in (*asking, thread):
