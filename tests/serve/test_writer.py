@@ -103,6 +103,30 @@ def test_case_is_kept_and_white_space_is_not_folded(client) -> None:
     assert ask(client, "GATE  \n").json()["start_text"] == "GATE%20%20%0A"
 
 
+def test_a_temperature_is_drawn_for_each_completion_and_the_work_is_bounded(
+    client, runs, monkeypatch
+) -> None:
+    asked = []
+    loaded = runs.find("mine").loaded
+    submit = loaded.submit
+
+    def noted(request, *calls):
+        asked.append(request)
+        return submit(request, *calls)
+
+    monkeypatch.setattr(loaded, "submit", noted)
+    monkeypatch.setattr("gatewise.serve.writer.shaped", lambda text: (text, False))
+    assert ask(client, "gate", n=10).is_success
+    assert len(asked) == 3  # none is good enough, but there are no more rounds
+    drawn = {temperature for request in asked for temperature in request.temperatures}
+    assert len(drawn) > 1
+    assert drawn <= {0.5, 0.6, 0.7, 0.8, 0.9}
+    for request in asked:
+        assert len(request.temperatures) == 10
+        assert 0 < request.seconds <= 2
+        assert request.options.max_characters == 140
+
+
 def test_how_a_completion_is_cut() -> None:
     assert shaped(" one two. Three four five. six") == (" one two. Three four five.", True)
     assert shaped("one two three four! five.") == ("one two three four!", True)

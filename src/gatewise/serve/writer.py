@@ -147,8 +147,9 @@ async def _completions(
 
 
 def _request(prefix: str, n: int, seconds: float) -> Request:
+    # before the end of the fourth sentence stand more than three words
     options = SamplingOptions(
-        n=n, max_tokens=CHARACTERS, max_characters=CHARACTERS, sentences=FEWEST
+        n=n, max_tokens=CHARACTERS, max_characters=CHARACTERS, sentences=FEWEST + 1
     )
     return Request(prefix, options, "", seconds, [random.choice(_TEMPERATURES) for _ in range(n)])
 
