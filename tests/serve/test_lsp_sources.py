@@ -15,7 +15,7 @@ import pytest
 from gatewise.complete import Answer, BusyError, Completion
 from gatewise.errors import DivergedError, FailedError, OptionError
 from gatewise.probe import Control
-from gatewise.serve.lsp_models import Server
+from gatewise.serve.lsp_models import Runs, Server
 from gatewise.serve.lsp_settings import Settings
 from gatewise.serve.lsp_sources import Asked, Model, Remote
 
@@ -207,6 +207,26 @@ def test_no_server_is_one_line(stub: Stub) -> None:
         FailedError, match=r"no answer from 127.0.0.1:\d+: .* is `gatewise serve` running"
     ):
         asyncio.run(Remote(stub.url).ask(Asked("pre")))
+
+
+def test_weights_are_those_that_were_exported_unless_others_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    class Run:
+        dtype: str | None = "bfloat16"
+
+        def batcher(self, *, control: Any, dtype: str) -> FakeBatcher:
+            asked.append(dtype)
+            return FakeBatcher(answer())
+
+    monkeypatch.setattr("gatewise.serve.lsp_models._first_token", lambda batcher: None)
+    for chosen, exported in ((None, "bfloat16"), (None, None), ("float32", "bfloat16")):
+        monkeypatch.setattr(Run, "dtype", exported)
+        monkeypatch.setattr(Runs, "_loaded", lambda self, name: Run())
+        Runs("best", chosen)("run", None)
+    assert asked == ["bfloat16", "int8", "float32"]
 
 
 def test_what_a_server_cannot_do() -> None:

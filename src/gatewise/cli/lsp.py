@@ -42,9 +42,9 @@ def lsp(
         Literal["best", "latest"], Parameter(help="Of a run, the best checkpoint or the latest.")
     ] = "best",
     dtype: Annotated[
-        Literal["float32", "bfloat16", "int8", "int4"],
-        Parameter(help="Weights of the model as it answers."),
-    ] = "int8",
+        Literal["float32", "bfloat16", "int8", "int4"] | None,
+        Parameter(help="Weights. Default: as the run was exported, else int8."),
+    ] = None,
     control: ControlFile = None,
     verbose: Annotated[
         bool, Parameter(negative="", help="A line for each answer on standard error.")

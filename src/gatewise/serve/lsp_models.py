@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gatewise.errors import GatewiseError, OptionError
 from gatewise.serve.lsp_sources import Model, Remote, Source
+from gatewise.serve.runs import DTYPE
 
 if TYPE_CHECKING:  # torch comes with the model, in the background
     from gatewise.complete import Batcher
@@ -28,10 +29,10 @@ class Runs:
 
     Args:
         checkpoint: "best" or "latest".
-        dtype: weights of the step engine.
+        dtype: weights of the step engine; None: as exported, else int8.
     """
 
-    def __init__(self, checkpoint: str, dtype: str) -> None:
+    def __init__(self, checkpoint: str, dtype: str | None) -> None:
         self._checkpoint, self._dtype = checkpoint, dtype
         self._name: str | None = None
         self._run: LanguageRun | None = None
@@ -44,7 +45,8 @@ class Runs:
         if self._run is None or name != self._name:
             self._run = self._loaded(name)
             self._name = name
-        batcher = self._run.batcher(control=control, dtype=self._dtype)
+        dtype = self._dtype or self._run.dtype or DTYPE
+        batcher = self._run.batcher(control=control, dtype=dtype)
         _first_token(batcher)
         return Model(name, batcher)
 
