@@ -35,6 +35,7 @@ from gatewise.text.tokenizers import build_tokenizer
 
 OPTIONS = SamplingOptions(n=3, max_tokens=8, temperature=0.7, seed=1)
 PREFIXES = (100, 10_000, 100_000)
+TEXT = "".join(inspect.getsource(module) for module in (argparse, statistics, inspect))
 
 
 def untrained(tokenizer: Tokenizer, units: int) -> LanguageModel:
@@ -140,7 +141,7 @@ def one_model(
         if options.http
         else contextlib.nullcontext(Core(model, tokenizer, options.dtype))
     ) as asked:
-        measure(name, asked, fresh, text, options.keys)
+        measure(name, asked, fresh, TEXT, options.keys)
 
 
 def main() -> None:
@@ -152,19 +153,18 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=300)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    text = "".join(inspect.getsource(module) for module in (argparse, statistics, inspect))
     if options.run:
         run = gw.load(options.run)
         assert isinstance(run.model, LanguageModel)
-        one_model(options.run, run.model, run.tokenizer, text, options)
+        one_model(options.run, run.model, run.tokenizer, TEXT, options)
         return
-    characters = build_tokenizer("char", [text])
-    one_model("2 x 512, characters", untrained(characters, 512), characters, text, options)
-    words = list(dict.fromkeys(text.split()))
+    characters = build_tokenizer("char", [TEXT])
+    one_model("2 x 512, characters", untrained(characters, 512), characters, TEXT, options)
+    words = list(dict.fromkeys(TEXT.split()))
     more = (f"w{k}" for k in itertools.count())
     vocabulary = words[:9_998] + [next(more) for _ in range(max(0, 9_998 - len(words)))]
     tokenizer = build_tokenizer("word", [" ".join(vocabulary) + "\n"])
-    one_model("2 x 650, words", untrained(tokenizer, 650), tokenizer, text, options)
+    one_model("2 x 650, words", untrained(tokenizer, 650), tokenizer, TEXT, options)
 
 
 if __name__ == "__main__":

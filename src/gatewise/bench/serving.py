@@ -29,6 +29,8 @@ from gatewise.text.base import Tokenizer
 OPTIONS = SamplingOptions(n=3, max_tokens=8, temperature=0.7)
 WARM = 0.25
 """Share of the time before anything counts."""
+_LEAST = 8
+"""Keys that count: at low rates that takes longer."""
 _RISING = 1.5
 _GREEDY = SamplingOptions(max_tokens=4, temperature=0, seed=1)
 
@@ -180,9 +182,10 @@ def measured(
     rates: Sequence[float] | None,
     told: Callable[[Served], None],
 ) -> list[Served]:
-    """The loads of the given rates; or rising ones, from a tenth of what the server can do.
+    """The loads of the given rates; or rising ones, from a fifth of what the server can do.
 
-    They rise by half, up to the first whose p99 is above the bound; then one between the last two is measured.
+    They rise by half, up to the first whose p99 is above the bound; then one between the last two is measured. A load of
+    so few keys that hardly any would count lasts longer.
 
     Args:
         one, text: who is measured, and what is typed.
@@ -194,7 +197,8 @@ def measured(
     rows: list[Served] = []
 
     def at(rate: float) -> bool:
-        rows.append(one.drive(replace(load, rate=rate)))
+        least = _LEAST / (rate * (1 - WARM))
+        rows.append(one.drive(replace(load, rate=rate, seconds=max(load.seconds, least))))
         told(rows[-1])
         return rows[-1].percentile(0.99) <= bound
 
@@ -211,12 +215,12 @@ def measured(
 
 
 def first_rate(one: Contestant, text: str, load: Load) -> float:
-    """A rate at which a server is a tenth busy: from the time of a few requests, one after the other."""
+    """A rate at which a server is a fifth busy: from the time of a few requests, one after the other."""
     begin = time.perf_counter()
     count = 4
     for k in range(count):
         one.ask(Request(text[: load.characters + k], replace(OPTIONS, seed=k)))
-    return 0.1 * count / (time.perf_counter() - begin)
+    return 0.2 * count / (time.perf_counter() - begin)
 
 
 def best_rate(rows: Sequence[Served], bound: float) -> float:

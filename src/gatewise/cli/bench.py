@@ -237,7 +237,9 @@ app.command(
     help="Many writers at once: latency of completions by rate of keystrokes.\n\n"
     "Each writer presses five keys a second, when they are due, whether or not answers have come; each key asks for three continuations of eight tokens of its "
     "writer's document. Beside it stand a server that batches whole requests, with the same packed model, and a loop over torch's "
-    "kernels, both of which read the document anew. The rate rises by half each time, up to the first whose p99 is above --bound.",
+    "kernels, both of which read the document anew. The rate rises by half each time, up to the first whose p99 is above --bound; then one "
+    "between the last two is tried. With --http each of them stands behind the application of `gatewise serve`, and a writer who presses the next key "
+    "before the answer has come closes the connection and asks on a new one.",
 )
 
 

@@ -98,7 +98,7 @@ def serve(
                 load = Load(characters, 1.0, seconds)
                 rows += serving.measured(one, typed, load, bound / 1000, given, _say)
     if plot is not None:
-        _draw(rows, bound, plot)
+        _draw([_row(one) for one in rows], bound, plot)
     if json:
         screen.out_json({"bound_ms": bound, "http": http, "rows": [_row(one) for one in rows]})
     else:
@@ -204,18 +204,28 @@ def _ratios(rows: list[Served], bound: float) -> list[str]:
     return said
 
 
-def _draw(rows: list[Served], bound: float, plot: Path) -> None:
+def _draw(rows: list[dict[str, Any]], bound: float, plot: Path) -> None:
+    """p99 by rate, a line for each server; what was never answered lies above the picture."""
     from gatewise.plots import COLOURS, DASHES, new, save
 
-    figure = new(6, 4)
+    figure = new(6.4, 4.2)
     axes = figure.subplots()
-    for k, name in enumerate(dict.fromkeys(one.server for one in rows)):
-        own = [one for one in rows if one.server == name]
-        x = [one.load.rate for one in own]
-        y = [1e3 * one.percentile(0.99) for one in own]
-        axes.plot(x, y, marker="o", color=COLOURS[k], linestyle=DASHES[k % len(DASHES)], label=name)
+    highest = max([one["p99_ms"] for one in rows if one["p99_ms"] < float("inf")], default=bound)
+    top = 2 * max(highest, bound)
+    for k, name in enumerate(dict.fromkeys(one["server"] for one in rows)):
+        own = [one for one in rows if one["server"] == name]
+        x = [one["rate"] for one in own]
+        y = [min(one["p99_ms"], 2 * top) for one in own]
+        marker, dashes = "osD^v"[k % 5], DASHES[k % len(DASHES)]
+        axes.plot(x, y, marker=marker, markersize=4, color=COLOURS[k], linestyle=dashes, label=name)
     axes.axhline(bound, color="#888888", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="keys a second, of all writers", ylabel="p99, ms")
+    axes.text(0.01, bound, f"{bound:g} ms", transform=axes.get_yaxis_transform(), va="bottom")
+    axes.set(xscale="log", yscale="log", xlabel="keys a second, of all writers together")
+    axes.set_ylabel("p99 of the time to an answer, ms")
+    axes.set_ylim(top=top)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(visible=True, color="#dddddd", linewidth=0.5)
     axes.legend(frameon=False)
     save(figure, plot)
     screen.say(f"drawn: {plot}")

@@ -20,7 +20,7 @@ from gatewise.serve import bounds
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
 from gatewise.serve.service import STREAMED, Route, Service, errors, seconds_of
-from gatewise.serve.work import End, EventStream, Piece, Work, joined
+from gatewise.serve.work import End, EventStream, Piece, Work
 
 _SEVERAL = Field(min_length=1, max_length=bounds.MOST_TEXTS, fail_fast=True)
 _FEW = 4096
@@ -263,7 +263,7 @@ class Asked:
                     choice = self._choice(number * self._n + sample, prompt, None)
                     yield event(self._envelope([choice]) | more)
         async for found in work.events():
-            choices = [choice for one in joined(found) for choice in self._streamed(one)]
+            choices = [choice for one in found for choice in self._streamed(one)]
             yield b"".join(event(self._envelope([choice]) | more) for choice in choices)
         answers = [answer for answer in work.answers if answer is not None]
         if any(answer.error is not None for answer in answers):

@@ -37,6 +37,7 @@ class End(NamedTuple):
 
 Event: TypeAlias = "Piece | End"
 _PARTS = 256
+"""Pieces that wait one by one; more are put together."""
 
 
 class _Waiting:
@@ -69,16 +70,6 @@ class _Waiting:
             texts, self._texts = self._texts, {}
             ends, self._ends = self._ends, []
         return [*(Piece(*key, "".join(parts)) for key, parts in texts.items()), *ends]
-
-
-def joined(events: list[Event]) -> list[Event]:
-    """The same with all pieces of one sample as one: who is late catches up."""
-    texts: dict[tuple[int, int], list[str]] = {}
-    for one in events:
-        if isinstance(one, Piece):
-            texts.setdefault((one.number, one.sample), []).append(one.text)
-    pieces = [Piece(*key, "".join(parts)) for key, parts in texts.items()]
-    return [*pieces, *(one for one in events if isinstance(one, End))]
 
 
 class Work:
