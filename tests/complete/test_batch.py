@@ -356,7 +356,7 @@ def test_a_suffix_ranks_the_candidates(batcher: Batcher) -> None:
 def test_ranking_many_candidates_holds_up_nobody(batcher: Batcher) -> None:
     many = SamplingOptions(n=90, max_tokens=120, seed=6, temperature=1.5)
     ticket = batcher.submit(Request("the cat", many, "sat. " * 100_000, seconds=SOON))
-    while not batcher._ranking:
+    while not batcher._closing_up:
         time.sleep(0.001)
     short = SamplingOptions(max_tokens=2, seed=1)
     assert batcher.submit(Request("the", short)).result(SOON).ended == "done"
@@ -483,3 +483,38 @@ def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(OptionError, match="prefix: expected a text, found bytes"):
         Request(b"a")  # type: ignore[arg-type]
     assert Request("a", temperatures=np.array([0.5])).temperatures == (0.5,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "word", "bpe"])
+def test_scores_of_tokens_are_those_of_the_text_read_from_its_beginning(kind: str) -> None:
+    batcher = made(kind, "float32")
+    prefix = "the cat sat. def read_all(self, "
+    options = SamplingOptions(n=3, max_tokens=70, stop="\n", seed=3)  # more than a piece
+    answer = batcher.submit(Request(prefix, options, scores=2, score_prefix=True)).result(SOON)
+    plain = batcher.submit(Request(prefix, options)).result(SOON)
+    batcher.close()
+    assert [replace(one, scores=None) for one in answer.samples] == list(plain.samples)
+    before = answer.prefix_scores
+    assert before is not None
+    assert before.ids == tuple(batcher.tokenizer.encode(prefix).tolist())
+    for sample in answer.samples:
+        found = sample.scores
+        assert found is not None
+        ids = torch.tensor([*before.ids, *found.ids])[:, None]
+        nats = batcher.model(ids[:-1]).logits[:, 0].log_softmax(-1)
+        own = nats.gather(1, ids[1:])[:, 0].tolist()
+        assert [*before.logprobs[1:], *found.logprobs] == pytest.approx(own, abs=1e-4)
+        best = [*before.best[1:], *found.best]
+        assert [[token for token, _ in row] for row in best] == nats.topk(2)[1].tolist()
+        if sample.finish_reason == "length":
+            assert sum(filter(None, found.logprobs)) == pytest.approx(sample.logprob, rel=1e-4)
+        assert list(found.offsets) == sorted(found.offsets)
+        assert all(offset < len(sample.text) for offset in found.offsets)
+        if kind == "char":
+            assert batcher.tokenizer.decode(found.ids) == sample.text
+
+
+def test_scores_are_a_number_or_none() -> None:
+    for wrong in (True, -1, 1.0, "2"):
+        with pytest.raises(OptionError, match="scores: expected a whole number"):
+            Request("a", scores=wrong)  # type: ignore[arg-type]

@@ -107,6 +107,46 @@ def test_a_stream_ends_as_the_protocol_says(client) -> None:
     assert all("usage" not in chunk for chunk in chunks)
 
 
+def test_log_probabilities_of_tokens(official) -> None:
+    asked = {
+        "model": "mine",
+        "prompt": "gate ",
+        "seed": 5,
+        "max_tokens": 6,
+        "n": 2,
+        "logprobs": 3,
+    }
+    whole = official.completions.create(**asked, echo=True)
+    for choice in whole.choices:
+        found = choice.logprobs
+        assert "".join(found.tokens) == choice.text
+        assert found.text_offset == list(range(len(choice.text)))  # a token a character
+        assert (found.token_logprobs[0], found.top_logprobs[0]) == (None, None)
+        for token, own, top in zip(
+            found.tokens[1:], found.token_logprobs[1:], found.top_logprobs[1:], strict=True
+        ):
+            assert top[token] == own
+            assert len(top) in (3, 4)
+            nats = list(top.values())
+            assert nats == sorted(nats, reverse=True)
+    alone = official.completions.create(**asked)
+    assert alone.choices[0].logprobs.token_logprobs == pytest.approx(
+        whole.choices[0].logprobs.token_logprobs[5:], abs=1e-5
+    )
+    tokens: list[list[str]] = [[], []]
+    for chunk in official.completions.create(**asked, stream=True):
+        for choice in chunk.choices:
+            tokens[choice.index] += [] if choice.logprobs is None else choice.logprobs.tokens
+    assert tokens == [choice.logprobs.tokens for choice in alone.choices]
+    scored = official.completions.create(
+        model="mine", prompt="gate ", max_tokens=0, echo=True, logprobs=0
+    ).choices[0]
+    assert scored.text == "gate "
+    assert scored.logprobs.token_logprobs[1:] == pytest.approx(
+        whole.choices[0].logprobs.token_logprobs[1:5], abs=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -117,8 +157,10 @@ def test_a_stream_ends_as_the_protocol_says(client) -> None:
         {"best_of": 2, "stream": True},
         {"max_tokens": 10**9},
         {"max_tokens": -1},
-        {"logprobs": 5},
+        {"logprobs": 6},
         {"logprobs": 10**9},
+        {"logprobs": 1, "n": 32, "max_tokens": 4096},
+        {"logprobs": 1, "echo": True, "prompt": "a" * 20_000},
         {"stop": ["x"] * 17},
         {"stop": "x" * 10_000},
         {"stop": ""},

@@ -13,6 +13,7 @@ from gatewise.complete.completer import (
     Completion,
     Continuation,
     Delta,
+    TokenScores,
     notes_of,
     ranked,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Delta",
     "Request",
     "Ticket",
+    "TokenScores",
     "notes_of",
     "ranked",
 ]

@@ -7,6 +7,7 @@ engine fixes its order of summation, so an answer is the same, bit for bit, what
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import threading
@@ -35,6 +36,7 @@ from gatewise.complete.requests import (
     Request,
     Ticket,
 )
+from gatewise.complete.scoring import scoring
 from gatewise.errors import GatewiseError
 from gatewise.generate import SamplingOptions, first_input
 from gatewise.generate.choose import check_ids, mix, offsets
@@ -88,7 +90,7 @@ class Batcher:
         self._new: deque[Ticket] = deque()
         self._ready: list[Job] = []
         self._writing: list[Job] = []
-        self._ranking: list[Job] = []
+        self._closing_up: list[Job] = []
         self._wake = threading.Condition()
         self._closing = self._abandoned = False
         self._process = os.getpid()
@@ -132,7 +134,7 @@ class Batcher:
 
     @property
     def _jobs(self) -> tuple[list[Job], ...]:
-        return self._reading, self._ready, self._writing, self._ranking
+        return self._reading, self._ready, self._writing, self._closing_up
 
     @property
     def load(self) -> int:
@@ -200,12 +202,12 @@ class Batcher:
     def _turn(self) -> None:
         self._drop_ended()
         if self._reading:
-            busy = self._ready or self._writing or self._ranking
+            busy = self._ready or self._writing or self._closing_up
             self._reader.turn(READ if busy else ALONE, lambda: bool(self._new))
         self._begin_ready()
         if self._writing:
             self._write_on()
-        self._rank()
+        self._close_on()
 
     def _guarded(self, job: Job, act: Callable[[Job], None]) -> None:
         """Let one request's failure end that request alone."""
@@ -253,7 +255,7 @@ class Batcher:
             job.since = job.times[-1]
             self._ready.append(job)
         else:
-            self._finish(job, DONE)
+            self._close_up(job)
 
     def _keep(self, job: Job) -> None:
         """Let the cache have what was read, to the end or not."""
@@ -352,26 +354,34 @@ class Batcher:
     def _take(self, job: Job, parts: list[tuple[list[int], Drawn]]) -> None:
         """Take down what was drawn; the job ends with its last sample."""
         self.counts.written += job.take(parts)
-        if job.active:
-            return
-        if not job.ticket.request.suffix:
+        if not job.active:
+            self._writing.remove(job)
+            self._close_up(job)
+
+    def _close_up(self, job: Job) -> None:
+        """End a job of which all is written, or let it wait for what else was asked: an order, scores."""
+        request, works = job.ticket.request, []
+        if request.suffix and job.samples:
+            works.append(ranking(job, self._columns, self.tokenizer))
+        if request.scores is not None:
+            works.append(scoring(job, self._columns, self.tokenizer))
+        if not works:
             return self._finish(job, DONE)
-        self._writing.remove(job)
-        job.ranking = ranking(job, self._columns, self.tokenizer)
-        self._ranking.append(job)
+        job.closing = itertools.chain(*works)
+        self._closing_up.append(job)
 
-    def _rank(self) -> None:
-        """Some pieces of the ordering by suffixes, in turn."""
+    def _close_on(self) -> None:
+        """Some pieces of ordering and scoring, in turn."""
         for _ in range((READ if self._reading or self._writing else ALONE) // PIECE):
-            if not self._ranking:
+            if not self._closing_up:
                 return
-            job = self._ranking[0]
-            self._guarded(job, self._rank_on)
-            if job in self._ranking:
-                self._ranking.append(self._ranking.pop(0))
+            job = self._closing_up[0]
+            self._guarded(job, self._step_of)
+            if job in self._closing_up:
+                self._closing_up.append(self._closing_up.pop(0))
 
-    def _rank_on(self, job: Job) -> None:
-        for _ in job.ranking:
+    def _step_of(self, job: Job) -> None:
+        for _ in job.closing:
             return
         self._finish(job, DONE)
 

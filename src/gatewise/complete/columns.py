@@ -93,6 +93,22 @@ class Columns:
         return float(nats.gather(1, line[1:]).double().sum()), session.memory[0].clone()
 
     @forks.alive()
+    def best(
+        self, state: Tensor, ids: NDArray[Any], position: int, count: int
+    ) -> tuple[list[float], list[tuple[tuple[int, float], ...]], Tensor]:
+        """Of all but the first of the tokens: log-probability in nats, the `count` most probable in its place with theirs, the
+        best first, and the state before the last.
+        """
+        session, line = self._placed(state, position), _column(ids)
+        nats = session.push(line[:-1])[:, 0].log_softmax(-1)
+        values, places = nats.topk(min(count, nats.shape[1]))
+        best = [
+            tuple(zip(*row, strict=True))
+            for row in zip(places.tolist(), values.tolist(), strict=True)
+        ]
+        return nats.gather(1, line[1:])[:, 0].tolist(), best, session.memory[0].clone()
+
+    @forks.alive()
     def step(
         self, states: Sequence[Tensor], tokens: Sequence[int], positions: Sequence[int]
     ) -> Tensor:

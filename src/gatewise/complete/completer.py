@@ -36,6 +36,23 @@ _LISTED = 10
 
 
 @dataclass(frozen=True)
+class TokenScores:
+    """Tokens of a text, and how probable they were, at temperature 1 and without any bias.
+
+    Args:
+        ids: the tokens, (N,).
+        logprobs: of each given those before, in nats; None where nothing stands before.
+        best: the most probable tokens in the place of each, with theirs, the best first.
+        offsets: characters of the text before each.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    best: tuple[tuple[tuple[int, float], ...], ...]
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Completion:
     """One way to go on.
 
@@ -45,6 +62,7 @@ class Completion:
         tokens: how many.
         finish_reason: "stop" or "length".
         stop: the stop string that it met, or "".
+        scores: of the tokens that the text shows, where they were asked for.
     """
 
     text: str
@@ -52,6 +70,7 @@ class Completion:
     tokens: int
     finish_reason: str
     stop: str = ""
+    scores: TokenScores | None = None
 
 
 @dataclass(frozen=True)

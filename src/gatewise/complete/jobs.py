@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gatewise.complete.cache import Known
 from gatewise.complete.columns import COLUMNS, Drawn, Rows
-from gatewise.complete.completer import Completion
+from gatewise.complete.completer import Completion, TokenScores
 from gatewise.complete.requests import Answer, Ticket
 from gatewise.errors import DivergedError
 from gatewise.generate import SamplingOptions
@@ -34,7 +34,9 @@ class Sample:
     logprob: float = 0.0
     reason: str = ""
     trim: bool = False
+    trimmed: int = 0
     text: str = ""
+    scores: TokenScores | None = None
 
 
 @dataclass(eq=False)
@@ -54,7 +56,8 @@ class Job:
         rest: those that have not begun.
         since: when it came to where it is.
         times: when it was taken up, and when it was read.
-        ranking: a piece of the work of ordering the samples at each `next`; the order is then in `order`.
+        closing: a piece of the work behind the writing at each `next`: ordering the samples, scoring their tokens; what was
+            found is then in `order`, in the samples' `scores` and in `prefix_scores`.
     """
 
     ticket: Ticket
@@ -72,8 +75,9 @@ class Job:
     drawings: list[Drawing] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
-    ranking: Iterator[None] = field(default_factory=lambda: iter(()))
+    closing: Iterator[None] = field(default_factory=lambda: iter(()))
     order: tuple[int, ...] | None = None
+    prefix_scores: TokenScores | None = None
 
     @property
     def left(self) -> int:
@@ -197,7 +201,8 @@ class Job:
         if not text:
             return
         if sample.trim:
-            sample.trim, text = False, text.removeprefix(" ")
+            sample.trim, sample.trimmed = False, int(text.startswith(" "))
+            text = text[sample.trimmed :]
         sample.text += text
         if text and self.ticket.on_piece is not None:
             self.ticket.on_piece(sample.number, text)
@@ -213,7 +218,9 @@ class Job:
         waited, read, wrote = (*spent, 0.0, 0.0)[:3]
         return Answer(
             tuple(
-                Completion(s.text, s.logprob, len(s.ids), s.reason or "length", s.writer.stop)
+                Completion(
+                    s.text, s.logprob, len(s.ids), s.reason or "length", s.writer.stop, s.scores
+                )
                 for s in self.samples
             ),
             ended,
@@ -225,6 +232,7 @@ class Job:
             self.notes,
             error,
             self.order,
+            self.prefix_scores,
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 
-from gatewise.complete.completer import Completion, ranked
+from gatewise.complete.completer import Completion, TokenScores, ranked
 from gatewise.errors import GatewiseError, OptionError
 from gatewise.generate import SamplingOptions
 
@@ -32,6 +32,8 @@ class Request:
         suffix: what stands behind the place: candidates after which it is probable stand first.
         seconds: answer after so long with what is there; None: no limit.
         temperatures: one for each sample, in place of that of the options.
+        scores: tell the log-probability of each token, and so many of the most probable ones in its place; None: do not.
+        score_prefix: of the prefix's tokens, too.
     """
 
     prefix: str
@@ -39,6 +41,8 @@ class Request:
     suffix: str = ""
     seconds: float | None = None
     temperatures: Sequence[float] | None = None
+    scores: int | None = None
+    score_prefix: bool = False
 
     def __post_init__(self) -> None:
         """Raise OptionError where a part is none, or the parts do not fit."""
@@ -53,6 +57,10 @@ class Request:
             )
         if self.temperatures is not None:
             object.__setattr__(self, "temperatures", self._checked(self.temperatures))
+        if self.scores is not None and not (_is_whole(self.scores) and self.scores >= 0):
+            raise OptionError(
+                f"scores: expected a whole number of 0 or more, or none, found {self.scores!r}"
+            )
         for name in ("repetition_penalty", "no_repeat_ngram"):
             if getattr(self.options, name) != getattr(SamplingOptions(), name):
                 raise OptionError(f"{name}: expected none where many texts are written together")
@@ -69,6 +77,10 @@ class Request:
                     f"temperatures: expected numbers, 0 (greedy) or more, found {one!r}"
                 )
         return tuple(map(float, found))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _at_least_0(value: object) -> bool:
@@ -88,6 +100,8 @@ class Answer:
         seed: with which the same can be drawn again.
         notes: what the user should be told about the prefix, a line each.
         error: why there is no answer, or None.
+        order: of the samples, by the suffix; None where there was none.
+        prefix_scores: where the request asked for them.
     """
 
     samples: tuple[Completion, ...]
@@ -100,6 +114,7 @@ class Answer:
     notes: tuple[str, ...] = ()
     error: Exception | None = None
     order: tuple[int, ...] | None = None
+    prefix_scores: TokenScores | None = None
 
     @property
     def completions(self) -> list[Completion]:

@@ -19,6 +19,8 @@ MOST_SAMPLES = 32
 """Continuations of one text."""
 MOST_TOGETHER = 64
 """Continuations of one request, of all its texts together."""
+MOST_SCORED = 20_000
+"""Tokens of which a request may ask for the log-probabilities, or characters of a text for that."""
 MOST_TEXTS = 16
 MOST_STOPS = 16
 STOP_LENGTH = 256

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -14,9 +14,11 @@ from pydantic import BaseModel, Field, Strict
 from starlette.responses import Response
 
 from gatewise.complete import Answer, Completion, Request
+from gatewise.complete.requests import DONE
 from gatewise.errors import GatewiseError
 from gatewise.generate import SamplingOptions
 from gatewise.serve import bounds
+from gatewise.serve.openai_scores import LogProbs, told
 from gatewise.serve.refusals import Refused, as_json, event
 from gatewise.serve.runs import Loaded
 from gatewise.serve.service import STREAMED, Route, Service, errors, seconds_of
@@ -25,6 +27,8 @@ from gatewise.serve.work import End, EventStream, Piece, Work
 _SEVERAL = Field(min_length=1, max_length=bounds.MOST_TEXTS, fail_fast=True)
 _FEW = 4096
 """Tokens that are decoded at once; more would hold up others."""
+_NOTHING = Completion("", 0.0, 0, "length")
+"""Where nothing was to be written."""
 _UNSEEN = "this server does not weigh down tokens that were there before"
 
 
@@ -81,7 +85,7 @@ class Choice(BaseModel):
     index: int
     text: str
     finish_reason: str | None
-    logprobs: None = None
+    logprobs: LogProbs | None = None
 
 
 class Usage(BaseModel):
@@ -164,7 +168,10 @@ def router(service: Service) -> APIRouter:
             if body.stream:
                 work = service.begin(http, loaded, asked.requests, pieces=True)
                 return EventStream(work, asked.lines(work))
-            return as_json(asked.answer(await service.answers(http, loaded, asked.requests)))
+            answers = await service.answers(http, loaded, asked.requests)
+            if body.logprobs is None:
+                return as_json(asked.answer(answers))
+            return await asyncio.to_thread(lambda: as_json(asked.answer(answers)))  # it may be long
 
     return routes
 
@@ -183,7 +190,7 @@ class Asked:
     """
 
     def __init__(self, body: CompletionBody, loaded: Loaded, name: str, prompts: list[str]) -> None:
-        self._body, self._prompts = body, prompts
+        self._body, self._prompts, self._tokenizer = body, prompts, loaded.run.tokenizer
         self._n = body.n or 1
         self._drawn = max(self._n, body.best_of or self._n)
         self._id, self._created, self._name = (
@@ -192,6 +199,7 @@ class Asked:
             name,
         )
         self._check(loaded)
+        self._check_scored()
         if len(self._prompts) * self._drawn > bounds.MOST_TOGETHER:
             raise Refused(
                 400,
@@ -199,7 +207,14 @@ class Asked:
             )
         options = self._options()
         self.requests = [
-            Request(prompt, options, body.suffix or "", seconds_of(None))
+            Request(
+                prompt,
+                options,
+                body.suffix or "",
+                seconds_of(None),
+                scores=body.logprobs,
+                score_prefix=body.logprobs is not None and bool(body.echo),
+            )
             for prompt in self._prompts
         ]
 
@@ -211,13 +226,26 @@ class Asked:
             raise Refused(400, "best_of: expected no more than n where the answer is streamed")
         if body.stream_options is not None and not body.stream:
             raise Refused(400, "stream_options: expected only where stream is true")
-        if body.logprobs is not None:
-            raise Refused(400, "logprobs: this server gives none for single tokens: leave it out")
         if body.frequency_penalty or body.presence_penalty:
             raise Refused(400, f"frequency_penalty, presence_penalty: {_UNSEEN}: expected 0")
         vocabulary = loaded.run.tokenizer.vocab_size
         if any(int(token) >= vocabulary for token in body.logit_bias or ()):
             raise Refused(400, f"logit_bias: expected tokens below {vocabulary:,}")
+
+    def _check_scored(self) -> None:
+        """Answers of so many numbers would be larger than any request."""
+        body, drawn = self._body, len(self._prompts) * self._drawn
+        if body.logprobs is None:
+            return
+        count = drawn * (16 if body.max_tokens is None else body.max_tokens)
+        if body.echo:
+            count += self._n * sum(map(len, self._prompts))
+        if count > bounds.MOST_SCORED:
+            raise Refused(
+                400,
+                f"logprobs: expected at most {bounds.MOST_SCORED:,} tokens in all, with echo characters of the prompts too, "
+                f"found {count:,}",
+            )
 
     def _options(self) -> SamplingOptions:
         body = self._body
@@ -239,14 +267,15 @@ class Asked:
         for number, answer in enumerate(answers):
             for sample in self._chosen(answer):
                 text = (self._prompts[number] if self._body.echo else "") + sample.text
-                choices.append(self._choice(len(choices), text, sample.finish_reason))
+                scores = self._scores(number, answer, sample)
+                choices.append(self._choice(len(choices), text, sample.finish_reason, scores))
         return self._envelope(choices) | {"usage": _usage(answers)}
 
     def _chosen(self, answer: Answer) -> list[Completion]:
         """As many as were asked for: of more, the best."""
         samples = list(answer.samples)
         if not samples:  # nothing was to be written
-            return [Completion("", 0.0, 0, "length")] * self._n
+            return [_NOTHING] * self._n
         if answer.order is not None:
             samples = [samples[number] for number in answer.order]
         elif len(samples) > self._n:
@@ -263,8 +292,10 @@ class Asked:
                     choice = self._choice(number * self._n + sample, prompt, None)
                     yield event(self._envelope([choice]) | more)
         async for found in work.events():
-            choices = [choice for one in found for choice in self._streamed(one)]
-            yield b"".join(event(self._envelope([choice]) | more) for choice in choices)
+            if self._body.logprobs is None:
+                yield self._events(found, more)
+            else:  # they may be many
+                yield await asyncio.to_thread(self._events, found, more)
         answers = [answer for answer in work.answers if answer is not None]
         if any(answer.error is not None for answer in answers):
             yield event({"error": {"message": "the run failed", "type": "server_error"}})
@@ -273,15 +304,37 @@ class Asked:
             yield event(self._envelope([]) | {"usage": _usage(answers)})
         yield b"data: [DONE]\n\n"
 
+    def _events(self, found: Sequence[Piece | End], more: dict[str, Any]) -> bytes:
+        choices = [choice for one in found for choice in self._streamed(one)]
+        return b"".join(event(self._envelope([choice]) | more) for choice in choices)
+
     def _streamed(self, one: Piece | End) -> list[dict[str, Any]]:
         first = one.number * self._n
         if isinstance(one, Piece):
             return [self._choice(first + one.sample, one.text, None)]
-        reasons = [sample.finish_reason for sample in one.answer.samples] or ["length"] * self._n
-        return [self._choice(first + number, "", reason) for number, reason in enumerate(reasons)]
+        samples = one.answer.samples or [_NOTHING] * self._n
+        return [  # scores are known at the end, of all tokens
+            self._choice(
+                first + number,
+                "",
+                sample.finish_reason,
+                self._scores(one.number, one.answer, sample),
+            )
+            for number, sample in enumerate(samples)
+        ]
 
-    def _choice(self, index: int, text: str, reason: str | None) -> dict[str, Any]:
-        return {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
+    def _scores(self, number: int, answer: Answer, sample: Completion) -> dict[str, Any] | None:
+        """Of a choice's tokens, those of the prompt first where it is repeated."""
+        if self._body.logprobs is None or answer.ended != DONE:
+            return None
+        before = len(self._prompts[number]) if self._body.echo else 0
+        parts = [(answer.prefix_scores, 0), (sample.scores, before)]
+        return told(parts, self._tokenizer).model_dump()
+
+    def _choice(
+        self, index: int, text: str, reason: str | None, scores: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return {"index": index, "text": text, "finish_reason": reason, "logprobs": scores}
 
     def _envelope(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
