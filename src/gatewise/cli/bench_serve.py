@@ -226,6 +226,6 @@ def _draw(rows: list[dict[str, Any]], bound: float, plot: Path) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(visible=True, color="#dddddd", linewidth=0.5)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     save(figure, plot)
     screen.say(f"drawn: {plot}")
