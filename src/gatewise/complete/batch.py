@@ -284,7 +284,7 @@ class Batcher:
             job = old.pop(0)
             over -= job.width
             self._writing.remove(job)
-            job.since = time.monotonic()
+            job.pause()
             self._ready.append(job)
         return True
 

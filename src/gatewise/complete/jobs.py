@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,19 +25,26 @@ from gatewise.step.drawing import Drawing
 
 @dataclass(eq=False)
 class Sample:
-    """One continuation as far as it is written."""
+    """One continuation as far as it is written.
+
+    Thousands of tokens of thousands of samples may be kept at a time: their ids lie as numbers, their text once.
+    """
 
     number: int
     writer: Writer
     seed: int
     token: int
-    ids: list[int] = field(default_factory=list)
+    ids: array[int] = field(default_factory=lambda: array("i"))
     logprob: float = 0.0
     reason: str = ""
     trim: bool = False
     trimmed: int = 0
-    text: str = ""
     scores: TokenScores | None = None
+
+    @property
+    def text(self) -> str:
+        """What it says, without the space that the prompt already ends in."""
+        return self.writer.text[self.trimmed :]
 
 
 @dataclass(eq=False)
@@ -116,6 +124,11 @@ class Job:
             fresh = self.state.expand(count, -1)
             self.memory = fresh if self.memory is None else torch.cat((self.memory, fresh))
             self.active += [self.rest.popleft() for _ in range(count)]
+
+    def pause(self) -> None:
+        """Wait for a turn, with states of its own: they were rows of the states of all who wrote."""
+        self.since = time.monotonic()
+        self.memory = None if self.memory is None else self.memory.clone()
 
     def rows(self, places: list[int]) -> Rows:
         """Some of the samples that are still written, as the model sees them."""
@@ -203,7 +216,6 @@ class Job:
         if sample.trim:
             sample.trim, sample.trimmed = False, int(text.startswith(" "))
             text = text[sample.trimmed :]
-        sample.text += text
         if text and self.ticket.on_piece is not None:
             self.ticket.on_piece(sample.number, text)
 

@@ -84,7 +84,8 @@ class _Scores:
 
     def within(self, offsets: list[int], sample: Sample) -> TokenScores:
         """Of those that a sample's text shows: an ending is not part of it."""
-        count = sum(offset < len(sample.text) for offset in offsets)
+        length = len(sample.text)
+        count = sum(offset < length for offset in offsets)
         return TokenScores(
             tuple(self._ids[:count]),
             tuple(self._logprobs[:count]),

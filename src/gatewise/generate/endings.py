@@ -191,6 +191,10 @@ class Characters(Ending):
         return text
 
 
+_PIECES = 256
+"""Of a text that are kept one by one: each takes ten times its characters."""
+
+
 class Writer:
     """The text of one sample: tokens in, definite text out, through the rules of the options.
 
@@ -218,6 +222,7 @@ class Writer:
             self._rules.append(Closing())
         for token in before:
             decoder.push(token)
+        self._joined: list[str] = []
         self._pieces: list[str] = []
         self.reason = ""
 
@@ -246,7 +251,7 @@ class Writer:
     @property
     def text(self) -> str:
         """All text so far."""
-        return "".join(self._pieces)
+        return "".join((*self._joined, *self._pieces))
 
     def _pass(self, text: str, first: int) -> str:
         for rule in self._rules[first:]:
@@ -255,4 +260,7 @@ class Writer:
                 self.reason = rule.reason
         if text:
             self._pieces.append(text)
+            if len(self._pieces) == _PIECES:
+                self._joined.append("".join(self._pieces))
+                self._pieces.clear()
         return text
