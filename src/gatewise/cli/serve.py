@@ -154,8 +154,9 @@ def _learn(source: Source, folder: Path, runs: Runs) -> Learning:
 def _standing(event: dict[str, Any], options: LearningOptions) -> str:
     """What was found in the folder, and what a round waits for."""
     return (
-        f"learning: {event['state']}: {event['files']:,} files, {event['skipped']:,} skipped; new characters "
-        f"{event['new_characters']:,} of {options.fresh:,}, held out {event['held_characters']:,} of {options.held:,}"
+        f"learning: {event['state']}: {event['files']:,} files, {event['skipped']:,} skipped; "
+        f"{event['new_characters']:,} new characters (a round needs {options.fresh:,}), "
+        f"{event['held_characters']:,} held out ({options.held:,})"
     )
 
 
