@@ -7,6 +7,7 @@
 
 local M = { settings = {} }
 local id
+local told -- what is wrong is said once, not for every file
 
 local function command()
   if M.options.cmd then
@@ -16,9 +17,22 @@ local function command()
   if M.options.server then
     vim.list_extend(words, { "--server", M.options.server })
   else
-    table.insert(words, vim.fn.expand(M.options.run))
+    table.insert(words, vim.fn.expand(M.options.run or ""))
   end
   return words
+end
+
+-- What a person can mend; else nil.
+local function wrong(words)
+  if vim.fn.executable(words[1]) == 0 then
+    return words[1] .. " is not on the path: give setup() cmd = { '/path/to/gatewise', 'lsp', ... }"
+  elseif M.options.cmd or M.options.server then
+    return nil
+  elseif not M.options.run then
+    return "setup() wants run = '/path/to/runs/mine', or server = 'http://127.0.0.1:8080'"
+  elseif vim.fn.isdirectory(words[3]) == 0 then
+    return words[3] .. ": expected a run folder, found none: `gatewise train lm` makes one"
+  end
 end
 
 local function client()
@@ -62,7 +76,20 @@ function M.attach(buffer)
     return
   end
   if not client() then
+    local line = wrong(command())
+    if line and line ~= told then
+      vim.schedule(function()
+        vim.notify("gatewise: " .. line, vim.log.levels.ERROR)
+      end)
+    end
+    told = line
+    if line then
+      return
+    end
     begin()
+  end
+  if not id then -- Neovim has said why
+    return
   end
   vim.lsp.buf_attach_client(buffer, id)
   if vim.lsp.inline_completion then

@@ -38,6 +38,7 @@ def test_without_a_terminal_it_ends(gatewise: Any) -> None:
     assert called.status == 0, called.err
     assert "bits per character on files that it never saw" in called.out
     assert "gatewise complete runs/demo" in called.out
+    assert "gatewise serve runs/demo" in called.out
     assert "-- finally" in called.out
     assert Path("runs/demo/latest").exists()
 

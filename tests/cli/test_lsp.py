@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,6 +129,19 @@ def test_wrong_use_is_told_at_once(gatewise: Any, trained: Path, words: Any, lin
     assert found.out == ""
     assert found.err.startswith(f"gatewise: {line}")
     assert found.err.count("\n") == 1
+
+
+def test_by_hand_it_says_what_it_waits_for(
+    gatewise: Any, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gatewise.cli.lsp as verb
+    from gatewise.serve import lsp
+
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(verb, "sys", terminal)
+    monkeypatch.setattr(lsp, "serve_stdio", lambda models, **_: models.close())
+    found = gatewise("lsp", trained)
+    assert "waiting for an editor on standard input" in found.err
 
 
 def test_without_its_extra(gatewise: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

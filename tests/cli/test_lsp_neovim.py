@@ -115,3 +115,37 @@ def test_neovim_types_and_accepts_a_completion(neovim: Neovim, trained: Path) ->
     batcher.close()
     assert best.text != ""
     assert written == prefix + best.text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ('run = "/nowhere/mine"', "gatewise: /nowhere/mine: expected a run folder, found none"),
+        ("", "gatewise: setup() wants run ="),
+        ('cmd = { "nowhere", "lsp" }', "gatewise: nowhere is not on the path"),
+    ],
+)
+def test_a_set_up_that_cannot_work_is_one_line(tmp_path: Path, options: str, line: str) -> None:
+    if not NVIM:
+        pytest.skip("no nvim on the PATH: set GATEWISE_NVIM to one of 0.7 or later")
+    program = tmp_path / "gatewise"  # never started
+    program.touch(0o755)
+    init = tmp_path / "init.lua"
+    setup = f'require("gatewise").setup({{ {options} }})'
+    path = f'package.path = "{ROOT}/editors/neovim/?.lua;" .. package.path'
+    init.write_text(f'{path}\nvim.cmd("filetype on")\n{setup}\n', encoding="utf-8")
+    words = ["--headless", "-n", "-i", "NONE", "-u", str(init), str(tmp_path / "a.md")]
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_STATE_HOME", "XDG_DATA_HOME")}
+    done = subprocess.run(
+        [NVIM, *words, "-c", "sleep 50m", "-c", "e b.md", "-c", "sleep 50m", "-c", "qa!"],
+        env={**os.environ, **home, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert said.count("gatewise: ") == 1
+    assert line in said
+    assert "traceback" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -86,6 +87,16 @@ def test_every_verb_has_a_page(gatewise: Any, words: list[str]) -> None:
     called = gatewise(*words, "--help")
     assert called.status == 0
     assert called.out.startswith(f"Usage: gatewise {words[0]}")
+
+
+@pytest.mark.parametrize("words", [["serve"], ["complete"], ["train", "lm"], ["bench", "serve"]])
+def test_paragraphs_of_help_fill_a_narrow_terminal(
+    gatewise: Any, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = gatewise(*words, "--help").out.split("\n\n")[2].splitlines()
+    for line, after in itertools.pairwise(lines):  # no word would have fitted behind a line
+        assert len(line.rstrip()) + 1 + len(after.split()[0]) > 80
 
 
 def test_every_training_option_has_help(gatewise: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,5 +123,6 @@ def test_it_learns_from_a_folder_and_takes_over(start, trained: Path, tmp_path: 
     assert server.post("/v1/completions", {"prompt": "rain", "max_tokens": 4})[0] == 200
     server.popen.terminate()
     assert server.popen.wait(10) == 143
+    assert "learning: learning: 4 files, 0 skipped; " in server.popen.stderr.read()
     assert not (run / "learning").exists()
     assert load_checkpoint(run).config["learnt"]["decision"] == "better"

@@ -93,9 +93,14 @@ def test_a_full_queue_is_said_and_passes(make, trained) -> None:
     client = make(of=runs)
 
     async def flood() -> list[int]:
-        paths = ["/v1/completions", "/completion", "/api/complete"] * 8
-        body = LONG | {"n_predict": 4096, "prefix": "a", "seconds": 0.5, "t_max_predict_ms": 300}
-        found = await asyncio.gather(*(client.call("POST", path, body) for path in paths))
+        openai = LONG | {"t_max_predict_ms": 300}
+        asked = {
+            "/v1/completions": openai,
+            "/completion": openai | {"n_predict": 4096},
+            "/api/complete": {"prefix": "a", "max_tokens": 4096, "seconds": 0.5},
+        }
+        calls = (client.call("POST", path, body) for path, body in list(asked.items()) * 8)
+        found = await asyncio.gather(*calls)
         assert all(
             one.headers["retry-after"] == "1" for one in found if one.status_code in (429, 503)
         )

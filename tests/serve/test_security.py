@@ -220,6 +220,27 @@ def test_what_was_wrong_with_json_is_said(client) -> None:
     assert found.json()["error"]["message"].startswith("the body: ")
 
 
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ({"prefix": "gate", "max_token": 3}, "max_token: no such field: /openapi.json lists them"),
+        ({"prefix": "gate", "n": "many"}, "n: expected a valid integer"),
+    ],
+)
+def test_a_misspelt_field_of_our_own_interface_is_refused(client, body, line: str) -> None:
+    found = client("POST", "/api/complete", body)
+    assert (found.status_code, found.json()) == (400, {"message": line})
+
+
+@pytest.mark.parametrize("head", ["host", "origin"])
+@pytest.mark.parametrize("path", ["/v1/models", "/health", "/api/runs"])
+def test_who_may_not_ask_is_told_which_option_lets_him(client, path: str, head: str) -> None:
+    found = client("GET", path, headers={head: "https://evil.example"})
+    assert found.status_code == 403
+    assert f"--allow-{head}" in found.text
+    assert "evil" not in found.text
+
+
 def test_of_many_errors_only_the_first_are_made() -> None:
     for model, body in (
         (openai.CompletionBody, {"prompt": [-1] * 1000}),
@@ -244,8 +265,10 @@ def test_halves_of_characters_are_no_error(client) -> None:
     body = (
         rb'{"prompt":"gate \ud83d","input_prefix":"\udc00x","prefix":"\ud83d","content":"\ud800"}'
     )
-    for path in ("/v1/completions", "/completion", "/infill", "/api/complete", "/tokenize"):
+    for path in ("/v1/completions", "/completion", "/infill", "/tokenize"):
         assert client("POST", path, content=body, headers=head).is_success
+    own = rb'{"prefix":"\ud83d","suffix":"\udc00x"}'
+    assert client("POST", "/api/complete", content=own, headers=head).is_success
     keys = rb'{"\ud800":"\ud83d","n":[]}'
     assert client("POST", "/v1/completions", content=keys, headers=head).status_code == 400
 

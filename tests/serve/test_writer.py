@@ -91,7 +91,7 @@ def test_errors_are_a_message(client, make) -> None:
         assert client("GET", path).json() == {
             "message": "no such endpoint: /openapi.json lists them"
         }
-    assert client("POST", "/generate", {}).json() == {"message": "expected another method here"}
+    assert client("POST", "/generate", {}).json() == {"message": "expected GET, found POST"}
     assert make(host="evil.example")("GET", "/").json() == {"message": "Forbidden"}
 
 

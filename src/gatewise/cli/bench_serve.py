@@ -42,7 +42,12 @@ def serve(
         Parameter(help="Keys a second, with commas, for all. Default: rising up to the bound."),
     ] = None,
     servers: Annotated[
-        tuple[str, ...], Parameter(help="Only these; may be given several times.")
+        tuple[str, ...],
+        Parameter(
+            help="Only these: gatewise, 'whole requests', 'whole requests, cached', 'nn.LSTM loop'; may be given "
+            "several times.",
+            show_default=False,
+        ),
     ] = (),
     http: Annotated[
         bool,

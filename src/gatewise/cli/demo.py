@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -227,13 +228,16 @@ def _closing(folder: Path, figures: dict[str, Any]) -> str:
             f"{bits:.3f} bits per character on files that it never saw "
             f"({figures['characters']:,} characters)"
         )
-    lines += [f"the model is in {folder}", "", "to go on:"]
+    known = shutil.which("gatewise") is not None
+    first = "" if known else f", after `. {screen.shown(sys.prefix)}/bin/activate`"
+    lines += [f"the model is in {folder}", "", f"to go on{first}:"]
     lines.append(
         screen.table(
             [
                 [f"gatewise complete {folder}", "complete what you type"],
                 [f'gatewise complete {folder} "import "', "once"],
                 [f"gatewise generate {folder} -n 1", "write a page of code"],
+                [f"gatewise serve {folder}", "complete in an editor: docs/editors.md"],
                 ["gatewise train lm my_texts/ --out runs/mine", "a model of your own texts"],
             ]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,6 +73,11 @@ def lsp(
         models = Models(Server(server, os.environ.get(_TOKEN)))
         models.begin(model, acting, server)
     if tcp is None:
+        if sys.stdin.isatty():
+            screen.say(
+                "gatewise lsp: waiting for an editor on standard input, which is to start this: docs/editors.md; "
+                "Ctrl-C ends it"
+            )
         return serve_stdio(models, log_text=log_text)
     return serve_tcp(models, "127.0.0.1", tcp, _listening, log_text=log_text)
 

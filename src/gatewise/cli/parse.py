@@ -19,6 +19,8 @@ Shell = Literal["bash", "zsh", "fish"]
 # Parameters of these names take what may begin with a dash: free text, and - for standard input.
 _FREE = ("prefix", "prompt", "text", "data", "file", "inputs", "program", "things")
 _LIKE_AN_OPTION = re.compile(r"--[a-z][a-z0-9-]*(=.*)?|-[a-zA-Z]", re.DOTALL)
+_BREAK = re.compile(r"(?<=\S)\n(?=[^\s*|-]|-\S)")
+"""The end of a line within a paragraph."""
 
 
 def build_app(running: str = "") -> App:
@@ -55,6 +57,8 @@ def run(words: list[str]) -> int:
         app(words)
         return 0
     _check_second(words)
+    if "--help" in words or "-h" in words:
+        _let_flow(app, words)
     command, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     _refuse_mistyped_option(app, bound, words)
     status = command(*bound.args, **bound.kwargs)
@@ -69,6 +73,15 @@ def _check_second(words: list[str]) -> None:
     kind, names = below
     if words[1] not in names:
         raise unknown(kind, words[1], names)
+
+
+def _let_flow(app: App, words: list[str]) -> None:
+    """Make each paragraph of a verb's help one line, which a terminal of any width can break."""
+    for word in words[:2]:
+        if word.startswith("-") or word not in app:
+            return
+        app = app[word]
+        app.help = _BREAK.sub(" ", inspect.cleandoc(app.help))
 
 
 def _unknown_verb(word: str) -> Exception:

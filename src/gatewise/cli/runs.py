@@ -75,7 +75,7 @@ class Drawing:
     """End after the bracket that closes one which the text did not open."""
 
     confidence: float = 0.0
-    """End before a token less probable than this."""
+    """End before a token less probable than this; the first is written in any case."""
 
     max_characters: int | None = None
     """End after this many characters."""

@@ -17,6 +17,7 @@ from gatewise.errors import DataError, FailedError, OptionError
 
 if TYPE_CHECKING:
     from gatewise.serve.learning_handle import Learning
+    from gatewise.serve.learning_options import LearningOptions
     from gatewise.serve.runs import Runs, Source
     from gatewise.serve.security import Rules
 
@@ -31,7 +32,9 @@ def serve(
             "one another name than its folder's."
         ),
     ],
-    port: Annotated[int, Parameter(help="Where; 0 takes one that is free.")] = 8080,
+    port: Annotated[
+        int, Parameter(help="The port that it listens at; 0 takes one that is free.")
+    ] = 8080,
     host: Annotated[
         str, Parameter(help="An address that others can reach needs a token.")
     ] = "127.0.0.1",
@@ -58,11 +61,19 @@ def serve(
     ] = None,
     allow_host: Annotated[
         tuple[str, ...],
-        Parameter(help="One more name by which the server may be called.", negative=""),
+        Parameter(
+            help="One more name by which the server may be called.",
+            negative="",
+            show_default=False,
+        ),
     ] = (),
     allow_origin: Annotated[
         tuple[str, ...],
-        Parameter(help="One more page that may ask: https://my.editor, or null.", negative=""),
+        Parameter(
+            help="One more page that may ask: https://my.editor, or null.",
+            negative="",
+            show_default=False,
+        ),
     ] = (),
     log: Annotated[
         bool, Parameter(help="Write a line for each request, without its text.", negative="")
@@ -118,16 +129,35 @@ def serve(
 def _learn(source: Source, folder: Path, runs: Runs) -> Learning:
     """A process that learns from a folder for a run; what it says goes to the log."""
     from gatewise.serve.learning_handle import line_of, start_learning
+    from gatewise.serve.learning_options import LearningOptions
+
+    options = LearningOptions()
+
+    standing: tuple[Any, ...] = ()
 
     def say(event: dict[str, Any]) -> None:
-        if line := line_of(event):
+        nonlocal standing
+        line = line_of(event)
+        if event["event"] == "state" and (event["state"], event["files"]) != standing:
+            standing = (event["state"], event["files"])
+            line = _standing(event, options)
+        if line:
             logging.getLogger("gatewise.serve").info("%s: %s", source.name, line)
 
     def busy() -> bool:
         loaded = [served.loaded for served in runs if served.loaded is not None]
         return any(batcher.load for one in loaded for batcher in one.batchers)
 
-    return start_learning(source.path, folder, on_event=say, busy=busy)
+    return start_learning(source.path, folder, options, on_event=say, busy=busy)
+
+
+def _standing(event: dict[str, Any], options: LearningOptions) -> str:
+    """What was found in the folder, and what a round waits for."""
+    return (
+        f"learning: {event['state']}: {event['files']:,} files, {event['skipped']:,} skipped; "
+        f"{event['new_characters']:,} new characters (a round needs {options.fresh:,}), "
+        f"{event['held_characters']:,} held out ({options.held:,})"
+    )
 
 
 def check_extra() -> None:

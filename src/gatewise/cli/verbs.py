@@ -50,6 +50,7 @@ VERBS = (
         "gatewise.cli.serve:serve",
         "Serve runs to editors and programs over HTTP.",
     ),
+    Verb("lsp", "gatewise.cli.lsp:lsp", "Complete texts in an editor: the language server."),
     Verb("eval", "gatewise.cli.evaluate:evaluate", "What a run's predictions are worth on data."),
     Verb(
         "inspect",
@@ -61,7 +62,6 @@ VERBS = (
         "bench", "gatewise.cli.bench:app", "Speed and memory beside torch and ONNX Runtime, here."
     ),
     Verb("info", "gatewise.cli.info:info", "This machine and its engines, or one run folder."),
-    Verb("lsp", "gatewise.cli.lsp:lsp", "Complete texts in an editor: the language server."),
     Verb("export", "gatewise.cli.export:export", "A run without its training state, or as ONNX."),
 )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.responses import Response
 
 from gatewise.complete import Answer, Request
@@ -29,7 +29,13 @@ MOST_RULES = 32
 """Of a control."""
 
 
-class CompleteBody(bounds.Body):
+class Exact(bounds.Body):
+    """A body in which a misspelt field is refused: no client sends here what other servers understand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CompleteBody(Exact):
     """A text to continue."""
 
     prefix: bounds.Text
@@ -85,7 +91,7 @@ class CompleteAnswer(BaseModel):
     notes: list[str]
 
 
-class GatesBody(bounds.Body):
+class GatesBody(Exact):
     """A text, and what is to be seen in it."""
 
     text: Annotated[str, Field(min_length=1, max_length=MOST_READ)]

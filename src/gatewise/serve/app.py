@@ -25,7 +25,10 @@ from gatewise.serve.watch import Watch
 _MESSAGES = {
     400: "expected JSON in UTF-8: no key twice, no NaN, at most 64 levels, no number beyond measure",
     404: "no such endpoint: /openapi.json lists them",
-    405: "expected another method here",
+}
+_WHAT = {
+    "json_invalid": "expected JSON",
+    "extra_forbidden": "no such field: /openapi.json lists them",
 }
 
 
@@ -151,13 +154,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     names = [str(part) for part in first["loc"][1:] if isinstance(part, (int, str))]
     known = names[0] if names and names[0].isidentifier() else "the body"
-    what = str(first["msg"]) if first["type"] != "json_invalid" else "expected JSON"
+    what = _WHAT.get(first["type"]) or str(first["msg"]).replace("Input should be", "expected")
     return refusal(request.url.path, Refused(400, f"{known[:64]}: {what[:200]}"))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = _MESSAGES.get(error.status_code, "this cannot be answered")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        message = f"expected {allowed}, found {request.method[:16]}"
     found = refusal(request.url.path, Refused(error.status_code, message))
     for name, value in (error.headers or {}).items():
         found.headers[name] = value

@@ -67,11 +67,15 @@ async def _menu(ls: EditorServer, params: types.CompletionParams) -> Any:
     return types.CompletionList(is_incomplete=True, items=items)
 
 
+def _percent(part: float) -> str:
+    return "< 1%" if part < 0.01 else f"{part:.0%}"
+
+
 def _item(
     number: int, word: str, one: Candidate, span: types.Range, notes: Sequence[str]
 ) -> types.CompletionItem:
     text = word + one.text
-    likely = "" if one.probability is None else f" {one.probability:.0%}"
+    likely = "" if one.probability is None else f" {_percent(one.probability)}"
     return types.CompletionItem(
         label(text),
         kind=types.CompletionItemKind.Text,

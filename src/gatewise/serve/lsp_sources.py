@@ -263,7 +263,7 @@ class _Call:
                 return 503, b""
             where = f"{connection.host}:{connection.port}"
             raise FailedError(
-                f"no answer from {where}: {error}; is `gatewise serve` running?"
+                f"no answer from {where}: {getattr(error, 'strerror', None) or error}; is `gatewise serve` running?"
             ) from None
         finally:
             connection.close()

@@ -19,6 +19,12 @@ LLAMA = (
 )
 """Paths whose errors have llama.cpp's form."""
 
+_FORBIDDEN = {
+    "host": "the Host of this request is no name of this server: --allow-host gives it another",
+    "origin": "pages of this Origin may not ask: --allow-origin lets one",
+}
+"""In other words than the writer's protocol has."""
+
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -54,20 +60,23 @@ class Gone(Exception):
 def refusal(path: str, refused: Refused) -> Response:
     """The answer that says so."""
     kind = _KINDS.get(refused.status, "invalid_request_error")
+    message = refused.message
+    if refused.status == 403 and path not in ("/", "/generate"):
+        message = _FORBIDDEN.get(refused.code or "", message)
     body: dict[str, Any]
     if path.startswith("/v1/"):
         body = {
             "error": {
-                "message": refused.message,
+                "message": message,
                 "type": kind,
                 "param": None,
                 "code": refused.code,
             }
         }
     elif path in LLAMA:
-        body = {"error": {"code": refused.status, "message": refused.message, "type": kind}}
+        body = {"error": {"code": refused.status, "message": message, "type": kind}}
     else:
-        body = {"message": refused.message}
+        body = {"message": message}
     answer = as_json(body, refused.status)
     if refused.retry_after is not None:
         answer.headers["retry-after"] = str(refused.retry_after)

@@ -47,7 +47,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         raise FailedError(
-            f"cannot listen at {host}, port {port}: {reason}; --port and --host say where else"
+            f"cannot listen at {host}, port {port}: {reason}: end what listens there, or name another --port "
+            "(0: any free one) or --host"
         ) from None
 
 
