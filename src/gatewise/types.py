@@ -44,6 +44,18 @@ def select(state: State, index: Tensor) -> State:
     return map_state(lambda s: s.index_select(-2, index.to(s.device)), state)
 
 
+def mixed(columns: Tensor, chosen: State, others: State) -> State:
+    """Of two states of one form, the columns (B,) bool of `chosen`, and the other columns of `others`."""
+    if isinstance(others, Tensor):
+        assert isinstance(chosen, Tensor)
+        here = columns.to(others.device).unsqueeze(-1)
+        return torch.where(here, chosen.to(others.dtype), others)
+    if others is None:
+        return None
+    assert isinstance(chosen, tuple)
+    return tuple(mixed(columns, a, b) for a, b in zip(chosen, others, strict=True))
+
+
 def clone(state: State) -> State:
     """A copy of `state` that shares no memory with it."""
     return map_state(torch.Tensor.clone, state)

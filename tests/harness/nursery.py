@@ -39,6 +39,7 @@ LIBRARY: dict[str, Any] = {
     "dropout_embedding": 0.1,
     "weight_drop": 0.2,
     "random_bptt": True,
+    "drop_state": 0.2,
     "checkpoint_every": 2,
     "log_every": 1,
     "keep": 2,

@@ -20,6 +20,7 @@ from gatewise.mappings import (
 )
 from gatewise.mappings.streams import random_length
 from gatewise.text.corpora import Corpus, build_corpus
+from gatewise.types import state_tensors
 from tolerances import assert_close
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 30
@@ -32,11 +33,21 @@ def corpus(tmp_path: Path) -> Corpus:
 
 
 def learner(
-    corpus: Corpus, *, rank: int = 0, world_size: int = 1, **options: object
+    corpus: Corpus,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    cell: str = "lstm",
+    learned: bool = False,
+    **options: object,
 ) -> LanguageLearner:
     torch.manual_seed(0)
     config = LanguageModelConfig(
-        vocab_size=corpus.tokenizer.vocab_size, embedding_size=6, hidden_size=8
+        vocab_size=corpus.tokenizer.vocab_size,
+        embedding_size=6,
+        hidden_size=8,
+        cell=cell,
+        learned_state=learned,
     )
     return LanguageLearner(
         LanguageModel(config),
@@ -94,6 +105,62 @@ def test_processes_share_the_columns(corpus: Corpus) -> None:
         assert torch.equal(torch.cat([part[k] for part in parts], dim=1), whole[k])
     with pytest.raises(OptionError, match="equally"):
         learner(corpus, batch_size=4, world_size=3)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "slstm", "rnn_tanh"])
+def test_some_columns_begin_anew(corpus: Corpus, cell: str) -> None:
+    taught = learner(
+        corpus, batch_size=8, bptt=5, drop_state=0.3, cell=cell, learned=cell != "slstm"
+    )
+    stack = taught.model.stack
+    with torch.no_grad():
+        for parameter in stack.parameters():
+            parameter.add_(0.1)  # learned start states are not 0 any more
+    assert taught.batch(0, 0).enter is None  # all begin anyway
+    state = taught.loss(taught.batch(0, 0), None).state
+    start = stack.zero_state(8)
+    counts = []
+    for position in range(5, taught.positions, 5):
+        enter = taught.batch(1, position).enter
+        if enter is None:
+            counts.append(0)
+            continue
+        found = list(state_tensors(enter(state)))
+        again = list(state_tensors(taught.batch(1, position).enter(state)))
+        assert all(map(torch.equal, found, again))
+        begun = [
+            (tensor == own).flatten(0, -3).all(0).all(-1)
+            for tensor, own in zip(found, state_tensors(start), strict=True)
+        ]
+        counts.append(int(begun[0].sum()))
+        for tensor, before, fresh in zip(found, state_tensors(state), begun, strict=True):
+            assert torch.equal(fresh, begun[0])
+            assert torch.equal(tensor[..., ~fresh, :], before[..., ~fresh, :])
+            assert not tensor.requires_grad
+    assert 0.2 < np.mean(counts) / 8 < 0.4
+
+
+def test_processes_drop_the_same_states(corpus: Corpus) -> None:
+    options = {"batch_size": 4, "bptt": 5, "drop_state": 0.5}
+    whole = learner(corpus, **options)
+    shares = [learner(corpus, rank=rank, world_size=2, **options) for rank in (0, 1)]
+    state = torch.ones(1, 4, 8), torch.ones(1, 4, 8)
+    for position in range(5, 100, 5):
+        enter = whole.batch(0, position).enter
+        expected = state if enter is None else enter(state)
+        parts = []
+        for taught in shares:
+            enter = taught.batch(0, position).enter
+            own = torch.ones(1, 2, 8), torch.ones(1, 2, 8)
+            parts.append(own if enter is None else enter(own))
+        for k in (0, 1):
+            assert torch.equal(torch.cat([part[k] for part in parts], dim=1), expected[k])
+
+
+def test_shares_of_states_are_shares() -> None:
+    for wrong in (-0.1, 1.0, float("nan")):
+        with pytest.raises(OptionError, match="--drop-state: expected a share"):
+            StreamOptions(drop_state=wrong).validate()
 
 
 def by_hand(model: LanguageModel, ids: np.ndarray, columns: int, bptt: int) -> float:

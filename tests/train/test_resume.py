@@ -25,6 +25,7 @@ NOISY: dict[str, Any] = {
     "dropout_embedding": 0.1,
     "weight_drop": 0.2,
     "random_bptt": True,
+    "drop_state": 0.2,
 }
 
 RULES: list[dict[str, Any]] = [

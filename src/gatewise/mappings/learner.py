@@ -27,6 +27,7 @@ class Batch:
         tokens: predictions in the batch (the unit of speed).
         lr_scale: factor on this step's learning rate.
         name: what a message calls it.
+        enter: what the carried state becomes before the step; None: it stays as it is.
     """
 
     inputs: tuple[Tensor, ...]
@@ -35,6 +36,7 @@ class Batch:
     tokens: int
     lr_scale: float = 1.0
     name: str = "batch"
+    enter: Callable[[State], State] | None = None
 
 
 @dataclass(frozen=True)

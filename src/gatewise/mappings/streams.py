@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import DataError, OptionError
+from gatewise.mappings.config import check_rate
 from gatewise.mappings.learner import Batch, Loss
 from gatewise.mappings.seq_to_seq import LanguageModel
 from gatewise.metrics import Tally
@@ -24,10 +26,12 @@ from gatewise.modes import evaluating
 from gatewise.text.batches import Stream
 from gatewise.text.corpora import Corpus, Tokens
 from gatewise.text.tokenizers import Tokenizer
-from gatewise.types import State, detach
+from gatewise.types import State, detach, mixed
 
 MAX_COLUMNS = 1 << 20
 MAX_LENGTH = 1 << 20
+_DROPPED = 1
+"""Tells these draws from those of the lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,9 @@ class StreamOptions:
     random_bptt: bool = False
     """Draw each chunk's length around --bptt (AWD-LSTM), learning rate scaled with it."""
 
+    drop_state: float = 0.0
+    """Share of the columns that begin each chunk from the start state, as a completed text does."""
+
     def validate(self) -> None:
         """Raise OptionError, naming the flag, if any option is outside its range."""
         for name, largest in (
@@ -59,6 +66,7 @@ class StreamOptions:
                 raise OptionError(
                     f"{flag}: expected a whole number from 1 to {largest:,}, found {value}"
                 )
+        check_rate("drop_state", self.drop_state)
 
 
 class LanguageLearner:
@@ -102,6 +110,7 @@ class LanguageLearner:
         self.extra: dict[str, Any] = {}
         self.options.validate()
         self._stream = _training_stream(corpus, self.options).shard(rank, world_size)
+        self._rank = rank
 
     @property
     def positions(self) -> int:
@@ -127,7 +136,21 @@ class LanguageLearner:
             x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
         stop = position + length
         name = f"rows {position} to {stop} of epoch {epoch + 1}"
-        return Batch((x, y), stop, position, x.numel(), scale, name)
+        enter = self._enter(epoch, position, x.shape[1])
+        return Batch((x, y), stop, position, x.numel(), scale, name, enter)
+
+    def _enter(self, epoch: int, position: int, columns: int) -> Callable[[State], State] | None:
+        """Put some columns to the start: a function of where the chunk begins, as its length is."""
+        if not self.options.drop_state or not position:
+            return None
+        draws = np.random.default_rng((self.seed, epoch, position, _DROPPED))
+        chosen = draws.random(self.options.batch_size) < self.options.drop_state
+        own = torch.from_numpy(chosen[self._rank * columns :][:columns])
+        return partial(self._begun_anew, own) if own.any() else None
+
+    @torch.no_grad()
+    def _begun_anew(self, columns: Tensor, state: State) -> State:
+        return mixed(columns, self.model.stack.zero_state(len(columns)), state)
 
     def _length(self, epoch: int, position: int) -> tuple[int, float]:
         bptt, left = self.options.bptt, self.positions - position

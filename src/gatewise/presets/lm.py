@@ -34,6 +34,7 @@ PRESETS = (
         "measured here on tiny Shakespeare: benchmarks/shakespeare.sh, dev/LOG.md",
         **_CHARACTERS,
         dropout=0.1,
+        drop_state=0.02,
         lr=6e-3,
     ),
     preset(

@@ -219,7 +219,9 @@ def _train(
     """(steps, the weights of the pass that did best on `held`)."""
     ids, columns = text
     parts = {"train": Tokens(ids, 0, 0, 0, [("notes", 0)]), "valid": held}
-    streams = StreamOptions(batch_size=columns, eval_batch_size=_COLUMNS, bptt=options.bptt)
+    streams = StreamOptions(
+        batch_size=columns, eval_batch_size=_COLUMNS, bptt=options.bptt, drop_state=_DROPPED
+    )
     corpus = Corpus(base.tokenizer, parts, "", [], [])
     learner = PatientLearner(model, corpus, streams, seed=options.seed)
     learner.gate = gate
@@ -241,6 +243,8 @@ def _train(
     return (best.step if math.isfinite(result.best_nats) else result.steps), best.tensors
 
 
+_DROPPED = 0.02
+"""Columns that begin from the start state, as each text does that a writer opens."""
 _COLUMNS = 4
 
 

@@ -142,7 +142,8 @@ class _Loop(Session):
         """One step: forward, backward, update; or, if it is not finite, none."""
         counters = self.counters
         batch = self.learner.batch(counters.epoch, counters.position)
-        found = self._compute(batch, self.state)
+        state = self.state if batch.enter is None else batch.enter(self.state)
+        found = self._compute(batch, state)
         loss = found.loss
         nats, self.norm = _numbers(loss.nats, found.norm)
         self.engine = loss.engine
