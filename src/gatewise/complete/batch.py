@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from gatewise.complete.cache import MOST_BYTES, StateCache
-from gatewise.complete.columns import COLUMNS, Columns, Drawn
+from gatewise.complete.columns import COLUMNS, PIECE, Columns, Drawn
 from gatewise.complete.completer import notes_of
 from gatewise.complete.jobs import Counts, Job, Sample
-from gatewise.complete.ranking import PIECE, ranking
+from gatewise.complete.ranking import ranking
 from gatewise.complete.reading import ALONE, PATIENCE, READ, Reader
 from gatewise.complete.requests import (
     CANCELLED,
@@ -162,9 +162,7 @@ class Batcher:
                 while self._gather():
                     try:
                         self._turn()
-                    except (
-                        Exception
-                    ) as error:  # the thread must go on: who comes next may be answered
+                    except Exception as error:  # who comes next may still be answered
                         self._fail(error)
         finally:  # whatever ended it: who waits is told
             with self._wake:

@@ -17,13 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gatewise.engine.cpu import forks
+from gatewise.errors import DivergedError
 from gatewise.probe import Control
 from gatewise.step.drawing import Drawing
 from gatewise.step.generation import StepLanguageModel
 from gatewise.step.tokens import TokenSession
 
+PIECE = 64
+"""Tokens that are scored at a time: pieces are of one size, so that sums are the same whatever else is to be done."""
 COLUMNS = 96
 """That go side by side at most: more are no quicker together, and each takes a row of scores."""
+
+
+def broken() -> DivergedError:
+    """The scores are not finite."""
+    return DivergedError(
+        "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +98,8 @@ class Columns:
         """Log-probability in nats of all but the first of the tokens, each given those before, and the state before
         the last.
         """
-        session, line = self._placed(state, position), _column(ids)
-        nats = session.push(line[:-1])[:, 0].log_softmax(-1)
-        return float(nats.gather(1, line[1:]).double().sum()), session.memory[0].clone()
+        _, own, state = self._nats(state, ids, position)
+        return float(own.double().sum()), state
 
     @forks.alive()
     def best(
@@ -99,14 +108,28 @@ class Columns:
         """Of all but the first of the tokens: log-probability in nats, the `count` most probable in its place with theirs, the
         best first, and the state before the last.
         """
-        session, line = self._placed(state, position), _column(ids)
-        nats = session.push(line[:-1])[:, 0].log_softmax(-1)
+        nats, own, state = self._nats(state, ids, position)
         values, places = nats.topk(min(count, nats.shape[1]))
         best = [
             tuple(zip(*row, strict=True))
             for row in zip(places.tolist(), values.tolist(), strict=True)
         ]
-        return nats.gather(1, line[1:])[:, 0].tolist(), best, session.memory[0].clone()
+        return own.tolist(), best, state
+
+    def _nats(
+        self, state: Tensor, ids: NDArray[Any], position: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (N - 1, V) behind each token but the last, those of the tokens that came, the state.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        session, line = self._placed(state, position), _column(ids)
+        nats = session.push(line[:-1])[:, 0].log_softmax(-1)
+        own = nats.gather(1, line[1:])[:, 0]
+        if bool(own.isnan().any()):
+            raise broken()
+        return nats, own, session.memory[0].clone()
 
     @forks.alive()
     def step(

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from gatewise.complete.cache import Known
-from gatewise.complete.columns import COLUMNS, Drawn, Rows
+from gatewise.complete.columns import COLUMNS, Drawn, Rows, broken
 from gatewise.complete.completer import Completion, TokenScores
 from gatewise.complete.requests import Answer, Ticket
-from gatewise.errors import DivergedError
 from gatewise.generate import SamplingOptions
 from gatewise.generate.endings import Writer
 from gatewise.step.drawing import Drawing
@@ -186,9 +185,7 @@ class Job:
             DivergedError: the model's scores are not finite.
         """
         if math.isnan(logprob):
-            raise DivergedError(
-                "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
-            )
+            raise broken()
         if self.options.doubts(logprob, len(sample.ids)):
             self._close(sample, "stop")
             return

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from gatewise.complete.columns import Columns
+from gatewise.complete.columns import PIECE, Columns
 from gatewise.complete.jobs import Job
-from gatewise.errors import DivergedError
 from gatewise.text.base import Tokenizer
 
 _RANKED = 64
 """Tokens of a suffix that rank the candidates."""
 _CHARACTERS = 16 * _RANKED
 """Characters of it that are looked at for them."""
-PIECE = 64
-"""Tokens that are scored at a time."""
 
 
 def ranking(job: Job, columns: Columns, tokenizer: Tokenizer) -> Iterator[None]:
@@ -35,10 +31,6 @@ def ranking(job: Job, columns: Columns, tokenizer: Tokenizer) -> Iterator[None]:
             for nats in _scored(text, job, columns, tokenizer):
                 score += nats
                 yield
-            if math.isnan(score):
-                raise DivergedError(
-                    "expected finite scores of the suffix, found NaN: the model's weights are broken"
-                )
             scores[text] = score
         job.order = tuple(
             sorted(range(len(job.samples)), key=lambda k: -scores[job.samples[k].text])

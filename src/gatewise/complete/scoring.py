@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 
-from gatewise.complete.columns import Columns
+from gatewise.complete.columns import PIECE, Columns
 from gatewise.complete.completer import TokenScores
 from gatewise.complete.jobs import Job, Sample
-from gatewise.errors import DivergedError
 from gatewise.text.base import IncrementalDecoder, Tokenizer
-
-PIECE = 64
-"""Tokens that are scored at a time: pieces are of one size, so that sums are the same whatever else is to be done."""
 
 
 def scoring(job: Job, columns: Columns, tokenizer: Tokenizer) -> Iterator[None]:
@@ -65,10 +60,6 @@ class _Scores:
             own, best, state = columns.best(
                 state, line[at : at + PIECE + 1], position + at, self._count
             )
-            if any(map(math.isnan, own)):
-                raise DivergedError(
-                    "expected finite scores, found NaN: the model's weights are broken; load an earlier checkpoint"
-                )
             self._logprobs += own
             self._best += best
             yield

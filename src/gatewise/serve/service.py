@@ -143,9 +143,7 @@ class _Request(HttpRequest):
         try:
             # one of many values takes long enough to be felt by others
             return await asyncio.to_thread(_read, body) if _is_long(body) else _read(body)
-        except (
-            JsonError
-        ):  # FastAPI lets no other exception through; `gatewise.serve.app` has the words
+        except JsonError:  # FastAPI lets nothing else through; `gatewise.serve.app` has the words
             raise HTTPException(400) from None
 
 
