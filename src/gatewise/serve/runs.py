@@ -325,11 +325,14 @@ class Runs:
             served.open()
 
     async def follow(self, seconds: float) -> None:
-        """Look for other checkpoints again and again."""
-        while True:
-            await asyncio.sleep(seconds)
-            for served in self:
+        """Look for other checkpoints again and again, of each run by itself: one may read for long before it takes over."""
+
+        async def one(served: Served) -> None:
+            while True:
+                await asyncio.sleep(seconds)
                 await served.follow()
+
+        await asyncio.gather(*map(one, self))
 
     def close(self, timeout: float) -> None:
         """Answer what is on its way, and end."""
